@@ -1,0 +1,15 @@
+//! `terwayd`: the daemon of one node. One idea carries it: desired state -> diff -> ops.
+//! What each module is for stands in its own first line; the map is ARCHITECTURE.md.
+
+pub mod api;
+pub mod bpf;
+pub mod checkpoint;
+pub mod config;
+pub mod datapath;
+pub mod debug;
+pub mod ipam;
+pub mod netns;
+pub mod pods;
+pub mod reconcile;
+pub mod standalone;
+pub mod tasks;

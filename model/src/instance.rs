@@ -1,0 +1,132 @@
+//! What an instance type has room for. The formulas are those of Alibaba Cloud's documents on
+//! Terway ("Work with Terway", section on the number of pods); all quotas count the primary ENI.
+
+use crate::{InstanceTypeId, IpStack};
+
+/// The quotas of an instance type (`DescribeInstanceTypes`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceType {
+    /// Its name.
+    pub id: InstanceTypeId,
+    /// `EniQuantity`: ENIs of their own NIC, the primary one included.
+    pub enis: u32,
+    /// `EniTotalQuantity`: those and the members of a trunk.
+    pub total_enis: u32,
+    /// `EniPrivateIpAddressQuantity`: IPv4 addresses of one ENI, its primary included.
+    pub v4_per_eni: u32,
+    /// `EniIpv6AddressQuantity`: IPv6 addresses of one ENI.
+    pub v6_per_eni: u32,
+    /// `EniTrunkSupported`.
+    pub trunk: bool,
+}
+
+/// What a node of some type can hold, in one mode each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// Secondary ENIs, a trunk among them.
+    pub enis: u32,
+    /// Addresses (or dual pairs) of one ENI.
+    pub per_eni: u32,
+    /// Pods that share ENIs.
+    pub shared: u32,
+    /// Member ENIs of the trunk.
+    pub members: u32,
+    /// Pods with an ENI of their own.
+    pub exclusive: u32,
+}
+
+/// Why a node of some type cannot serve.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// Too few addresses.
+    #[error(
+        "instance type {kind} holds {pods} pods on shared ENIs, and a node must hold more than {}",
+        Capacity::SHARED_FLOOR
+    )]
+    TooSmall {
+        /// The type.
+        kind: InstanceTypeId,
+        /// How many it holds.
+        pods: u32,
+    },
+    /// An ENI holds more addresses of one family than of the other.
+    #[error(
+        "instance type {kind} gives an ENI {v4} IPv4 and {v6} IPv6 addresses; dual stack needs as many of each"
+    )]
+    UnevenStack {
+        /// The type.
+        kind: InstanceTypeId,
+        /// `EniPrivateIpAddressQuantity`.
+        v4: u32,
+        /// `EniIpv6AddressQuantity`.
+        v6: u32,
+    },
+    /// Trunking is asked for and not offered.
+    #[error("instance type {0} does not support trunk ENIs (EniTrunkSupported is false)")]
+    NoTrunk(InstanceTypeId),
+}
+
+impl Capacity {
+    /// A node joins only with more shared pods than this.
+    pub const SHARED_FLOOR: u32 = 11;
+
+    /// What `kind` holds.
+    pub const fn of(kind: &InstanceType, stack: IpStack) -> Self {
+        let enis = kind.enis.saturating_sub(1);
+        let per_eni = match stack {
+            IpStack::V6 => kind.v6_per_eni,
+            IpStack::Dual if kind.v6_per_eni < kind.v4_per_eni => kind.v6_per_eni,
+            IpStack::V4 | IpStack::Dual => kind.v4_per_eni,
+        };
+        let members = if kind.trunk { kind.total_enis.saturating_sub(kind.enis) } else { 0 };
+        Self { enis, per_eni, shared: enis.saturating_mul(per_eni), members, exclusive: enis }
+    }
+
+    /// Whether a node of `kind` may serve shared pods, and members when `trunking` is on.
+    pub fn check(kind: &InstanceType, stack: IpStack, trunking: bool) -> Result<Self, JoinError> {
+        let capacity = Self::of(kind, stack);
+        if stack == IpStack::Dual && kind.v4_per_eni != kind.v6_per_eni {
+            let (v4, v6) = (kind.v4_per_eni, kind.v6_per_eni);
+            return Err(JoinError::UnevenStack { kind: kind.id.clone(), v4, v6 });
+        }
+        if capacity.shared <= Self::SHARED_FLOOR {
+            return Err(JoinError::TooSmall { kind: kind.id.clone(), pods: capacity.shared });
+        }
+        if trunking && capacity.members == 0 {
+            return Err(JoinError::NoTrunk(kind.id.clone()));
+        }
+        Ok(capacity)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(id: &str, enis: u32, total_enis: u32, v4: u32, v6: u32, trunk: bool) -> InstanceType {
+        let id = InstanceTypeId::new(id);
+        InstanceType { id, enis, total_enis, v4_per_eni: v4, v6_per_eni: v6, trunk }
+    }
+
+    #[test]
+    fn capacity_is_what_the_documents_say() {
+        let g7 = kind("ecs.g7.4xlarge", 8, 30, 30, 30, true);
+        let capacity = Capacity::check(&g7, IpStack::Dual, true).unwrap();
+        assert_eq!((capacity.shared, capacity.members, capacity.exclusive), (210, 22, 7));
+    }
+
+    #[test]
+    fn a_type_that_does_not_fit_says_why() {
+        let small = kind("ecs.g6.large", 2, 2, 6, 1, false);
+        let r6 = kind("ecs.r6.8xlarge", 8, 40, 20, 1, true);
+        let ebm = kind("ecs.ebmg5.24xlarge", 32, 32, 10, 0, false);
+        for (kind, stack, trunk, text) in [
+            (&small, IpStack::V4, false, "holds 6 pods on shared ENIs"),
+            (&r6, IpStack::Dual, false, "20 IPv4 and 1 IPv6"),
+            (&ebm, IpStack::V4, true, "does not support trunk"),
+        ] {
+            let error = Capacity::check(kind, stack, trunk).unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+}
