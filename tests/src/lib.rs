@@ -1,1 +1,3 @@
-//! x
+//! The lab: a VPC on one machine, in network namespaces, with an emulator of the cloud's API.
+
+pub mod ecs;
