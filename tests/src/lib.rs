@@ -1,3 +1,5 @@
 //! The lab: a VPC on one machine, in network namespaces, with an emulator of the cloud's API.
 
+pub mod cri;
 pub mod ecs;
+pub mod image;

@@ -72,18 +72,21 @@ pub(crate) fn bpf(root: &Path, profile: Profile) -> Result<()> {
     put(&built.join("terway-lab"), &stage(root, profile).join("lab.bpf.o"))
 }
 
-/// The CNI binary: static, and always optimised.
+/// The CNI binary and what runs in the lab's containers: static, and always optimised.
 fn plugin(root: &Path, profile: Profile) -> Result<()> {
     let target =
         if setup::has_musl() { "x86_64-unknown-linux-musl" } else { "x86_64-unknown-linux-gnu" };
     run(
-        "CNI binary",
+        "CNI binary and the lab's container",
         Command::new("cargo")
-            .args(["build", "--release", "--package", "cni-plugin", "--target", target])
+            .args(["build", "--release", "--target", target])
+            .args(["--package", "cni-plugin", "--package", "terway-lab-pod"])
             .env("RUSTFLAGS", "-Ctarget-feature=+crt-static"),
     )?;
-    let built = root.join("target").join(target).join("release/terway");
-    put(&built, &stage(root, profile).join("terway"))
+    let built = root.join("target").join(target).join("release");
+    ["terway", "lab-pod"]
+        .iter()
+        .try_for_each(|name| put(&built.join(name), &stage(root, profile).join(name)))
 }
 
 fn daemon_and_lab(root: &Path, profile: Profile) -> Result<()> {
