@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod datapath;
 pub mod debug;
+pub mod failpoints;
 pub mod ipam;
 pub mod netns;
 pub mod pods;

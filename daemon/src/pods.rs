@@ -1,1 +1,3 @@
-//! (being written)
+//! One sandbox's life: ADD, DEL, CHECK and GC.
+
+pub mod lock;
