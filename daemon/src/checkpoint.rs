@@ -2,13 +2,13 @@
 //! that arrive together are committed together, with one fsync.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::{EniId, SandboxKey};
 
 use crate::datapath::Pod;
-use crate::ipam::{Allocation, EniRecord, MemberRecord};
+use crate::ipam::{Allocation, EniRecord, MemberRecord, Token};
 
 /// How far a sandbox has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,25 +47,38 @@ pub struct RestRecord {
     pub boot_id: String,
 }
 
-/// One change; a list of them is one transaction.
+/// One change; a list of them is one transaction. ENIs and members are keyed by our own token, for
+/// an intent has no id of the cloud's yet.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
+    /// A sandbox, by its key.
     PutSandbox(Box<SandboxRecord>),
+    /// No sandbox of that key any more.
     RemoveSandbox(SandboxKey),
-    PutEni(EniRecord),
-    RemoveEni(EniId),
-    PutMember(MemberRecord),
-    RemoveMember(EniId),
+    /// A secondary or trunk ENI, by its token.
+    PutEni(Box<EniRecord>),
+    /// No ENI of that token any more.
+    RemoveEni(Token),
+    /// A member ENI, by its token.
+    PutMember(Box<MemberRecord>),
+    /// No member of that token any more.
+    RemoveMember(Token),
+    /// An address that must not be handed out, by ENI and address.
     PutRest(RestRecord),
-    RemoveRest(IpAddr),
+    /// It may be handed out, or is gone.
+    RemoveRest(EniId, IpAddr),
 }
 
 /// All that was written.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Contents {
+    /// By key.
     pub sandboxes: Vec<SandboxRecord>,
+    /// Secondary and trunk ENIs, by token.
     pub enis: Vec<EniRecord>,
+    /// By token.
     pub members: Vec<MemberRecord>,
+    /// By ENI and address.
     pub rests: Vec<RestRecord>,
 }
 
@@ -74,13 +87,27 @@ pub struct Contents {
 #[error("checkpoint")]
 pub struct CheckpointError;
 
+/// What [`Checkpoint::open`] found.
+#[derive(Debug)]
+pub struct Opened {
+    /// The handle.
+    pub checkpoint: Checkpoint,
+    /// All that was written.
+    pub contents: Contents,
+    /// Where a file went that could not be read: then `contents` is empty, and the truth must come
+    /// from kernel and cloud.
+    pub quarantined: Option<PathBuf>,
+}
+
 /// A handle to the thread that owns the file.
 #[derive(Debug, Clone)]
 pub struct Checkpoint;
 
 impl Checkpoint {
-    /// Opens or makes the file and reads all of it.
-    pub fn open(_path: &Path) -> Result<(Self, Contents), CheckpointError> {
+    /// Opens or makes `checkpoint.redb` in the directory `state` (made 0700) and reads all of it.
+    /// Another daemon's lock on the directory is waited for, at most `wait`; the lock is held until
+    /// the process ends.
+    pub async fn open(_state: &Path, _wait: Duration) -> Result<Opened, CheckpointError> {
         unimplemented!("owner: ipam")
     }
 
