@@ -1,5 +1,5 @@
 //! The two gRPC interfaces of the daemon: [`agent`] for the CNI binary, [`debug`] for `terwayctl`;
-//! and the [`queue`] in which the binary leaves a DEL while the daemon is down.
+//! the [`queue`] in which the binary leaves a DEL while the daemon is down; and the [`conflist`].
 
 /// `agent.proto`: CNI binary and daemon.
 #[allow(missing_debug_implementations, clippy::all, clippy::pedantic, reason = "generated")]
@@ -13,6 +13,7 @@ pub mod debug {
     tonic::include_proto!("terway.debug.v1");
 }
 
+pub mod conflist;
 pub mod failure;
 pub mod queue;
 

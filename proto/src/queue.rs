@@ -1,8 +1,12 @@
 //! The DEL queue: a directory in which the CNI binary leaves, durably, what it could not tell the
 //! daemon. One file per sandbox; the daemon removes a file only after it has acted on it.
+//!
+//! The daemon acts and removes under the sandbox's lock. An ADD of the same sandbox waits for that
+//! lock, so the only file that can take the place of the one being removed is the same DEL again.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
@@ -10,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::agent::{DelRequest, Sandbox};
 
-const SUFFIX: &str = ".del";
+const EXTENSION: &str = "del";
 
 /// A queued DEL and the file that holds it.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,15 +26,16 @@ pub struct Queued {
 }
 
 /// Leaves `request` in `dir`, durably: written aside, synced, renamed, and the directory synced.
+/// A directory that is missing is made, for root only.
 pub fn push(dir: &Path, request: &DelRequest) -> io::Result<PathBuf> {
-    fs::create_dir_all(dir)?;
-    let name = file_name(request.sandbox.as_ref().unwrap_or(&Sandbox::default()));
-    let path = dir.join(&name);
-    let aside = dir.join(format!("{name}.{}.tmp", std::process::id()));
-    let mut file = File::create(&aside)?;
-    file.write_all(&request.encode_to_vec())?;
-    file.sync_all()?;
-    fs::rename(&aside, &path)?;
+    create_dir(dir)?;
+    let path = path_of(dir, request.sandbox.as_ref().unwrap_or(&Sandbox::default()));
+    let aside = path.with_extension(format!("{}.tmp", std::process::id()));
+    let written = write(&aside, &request.encode_to_vec()).and_then(|()| fs::rename(&aside, &path));
+    if let Err(error) = written {
+        drop(fs::remove_file(&aside));
+        return Err(error);
+    }
     sync_dir(dir)?;
     Ok(path)
 }
@@ -45,7 +50,7 @@ pub fn list(dir: &Path) -> io::Result<Vec<Result<Queued, (PathBuf, io::Error)>>>
     let mut paths = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == SUFFIX.trim_start_matches('.')) {
+        if path.extension().is_some_and(|extension| extension == EXTENSION) {
             paths.push(path);
         }
     }
@@ -63,7 +68,8 @@ pub fn remove(path: &Path) -> io::Result<()> {
 
 /// Where a DEL of `sandbox` would lie in `dir`.
 pub fn path_of(dir: &Path, sandbox: &Sandbox) -> PathBuf {
-    dir.join(file_name(sandbox))
+    let digest = Sha256::digest(sandbox.encode_to_vec());
+    dir.join(base16ct::lower::encode_string(&digest)).with_extension(EXTENSION)
 }
 
 fn read(path: &Path) -> io::Result<Queued> {
@@ -73,9 +79,27 @@ fn read(path: &Path) -> io::Result<Queued> {
     Ok(Queued { path: path.to_owned(), request })
 }
 
-fn file_name(sandbox: &Sandbox) -> String {
-    let digest = Sha256::digest(sandbox.encode_to_vec());
-    format!("{}{SUFFIX}", base16ct::lower::encode_string(&digest))
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Makes `dir` and what is missing above it, each entry synced into its parent.
+fn create_dir(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        create_dir(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => parent.map_or(Ok(()), sync_dir),
+    }
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -84,6 +108,8 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn request(container_id: &str) -> DelRequest {
@@ -98,7 +124,7 @@ mod tests {
     #[test]
     fn a_del_is_queued_once_per_sandbox_and_removed_twice() {
         let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path().join("del-queue");
+        let dir = dir.path().join("terway/del-queue");
         assert!(list(&dir).unwrap().is_empty());
         push(&dir, &request("a")).unwrap();
         push(&dir, &request("b")).unwrap();
@@ -119,5 +145,31 @@ mod tests {
         fs::write(dir.path().join("zz.del"), [0xff, 0xff]).unwrap();
         let all = list(dir.path()).unwrap();
         assert!(all[0].is_ok() && all[1].is_err());
+    }
+
+    #[test]
+    fn the_queue_is_for_its_owner_only_and_holds_nothing_but_requests() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("terway/del-queue");
+        let path = push(&dir, &request("a")).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(dir.parent().unwrap()), mode(&dir), mode(&path)), (0o700, 0o700, 0o600));
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_push_that_fails_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let blocker = path_of(dir.path(), request("a").sandbox.as_ref().unwrap());
+        fs::create_dir(&blocker).unwrap();
+        push(dir.path(), &request("a")).unwrap_err();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the blocker");
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_the_directory_is_an_error() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        push(file.path(), &request("a")).unwrap_err();
+        push(&file.path().join("del-queue"), &request("a")).unwrap_err();
     }
 }
