@@ -35,6 +35,8 @@ id! {
     InstanceId
     /// `ecs.g7.4xlarge` and the like.
     InstanceTypeId
+    /// `cn-hangzhou` and the like.
+    RegionId
     /// `sg-…`: a security group.
     SecurityGroupId
     /// `vsw-…`: a subnet in one zone.

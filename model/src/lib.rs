@@ -9,7 +9,9 @@ mod sandbox;
 mod vswitch;
 
 pub use address::{IpPair, IpStack, host_prefix};
-pub use id::{EniId, InstanceId, InstanceTypeId, SecurityGroupId, VSwitchId, VpcId, ZoneId};
+pub use id::{
+    EniId, InstanceId, InstanceTypeId, RegionId, SecurityGroupId, VSwitchId, VpcId, ZoneId,
+};
 pub use instance::{Capacity, InstanceType, JoinError};
 pub use link::{IfName, LinkIndex, Mac, Mark, TABLE_BASE, TableId, VlanId};
 pub use sandbox::{Mode, PodRef, SandboxKey};
