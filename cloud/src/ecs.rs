@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{ClientToken, CloudError, Eni, EniKind, EniStatus};
 
-/// The ECS and VPC API, as far as we need it. `Client` is the real one.
+/// The ECS and VPC API, as far as we need it. [`crate::Client`] is the real one.
 ///
 /// One instance is shared by all tasks (`Arc<impl Ecs>`). Every call ends by its deadline. A call that fails for a passing reason is repeated until then
 /// with the same token; so the deadline is also the caller's word on how patient it is.

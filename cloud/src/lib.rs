@@ -5,19 +5,36 @@
 //! travels on the wire is private to this crate.
 
 mod action;
+mod answer;
+mod call;
+mod client;
+mod clock;
+mod code;
 mod credentials;
 mod ecs;
+mod endpoint;
 mod eni;
 mod error;
+#[cfg(test)]
+mod fixture;
+mod http;
+mod limit;
 mod metadata;
+mod patience;
+mod request;
+mod sign;
 mod token;
 
 pub use action::{Action, Effect, Product, UnknownAction};
-pub use credentials::CredentialsError;
+pub use call::{Client, ClientOptions};
+pub use credentials::{AccessKey, Credentials, CredentialsError, RamRole};
 pub use ecs::{
     AddressRequest, AssignAddresses, AttachEni, CreateEni, DetachEni, Ecs, EniFilter, NewEni,
 };
+pub use endpoint::{EndpointError, EndpointOptions, Endpoints};
 pub use eni::{Eni, EniKind, EniStatus};
 pub use error::{ApiError, CloudError, Meaning, Outcome, Thing, Transport, TransportKind};
-pub use metadata::MetadataError;
+pub use http::SetupError;
+pub use limit::RateLimits;
+pub use metadata::{EniFacts, InstanceFacts, Metadata, MetadataError, MetadataSetupError};
 pub use token::ClientToken;

@@ -1,0 +1,174 @@
+//! [`Ecs`] by the real API.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use model::{EniId, InstanceType, InstanceTypeId, VSwitch, VSwitchId};
+use tokio::time::Instant;
+
+use crate::answer::{
+    AssignedV4, AssignedV6, DescribedInstanceTypes, DescribedVSwitches, Done, Misread,
+    NetworkInterface, NetworkInterfaces,
+};
+use crate::request::{self, Family, Parameters};
+use crate::{
+    Action, AssignAddresses, AttachEni, Client, CloudError, CreateEni, DetachEni, Ecs, Eni,
+    EniFilter, Meaning, Thing,
+};
+
+impl Ecs for Client {
+    async fn create_eni(&self, request: &CreateEni, deadline: Instant) -> Result<Eni, CloudError> {
+        let parameters = request::create_eni(&self.region, request);
+        let action = Action::CreateNetworkInterface;
+        self.call(action, &parameters, deadline, NetworkInterface::read).await
+    }
+
+    async fn describe_enis(
+        &self,
+        filter: &EniFilter,
+        deadline: Instant,
+    ) -> Result<Vec<Eni>, CloudError> {
+        let all = request::describe_enis(&self.region, filter);
+        let mut enis = BTreeMap::new();
+        let mut token: Option<String> = None;
+        loop {
+            let page = all.clone().with_some("NextToken", token.as_ref());
+            let action = Action::DescribeNetworkInterfaces;
+            let (found, next) = self.call(action, &page, deadline, NetworkInterfaces::read).await?;
+            enis.extend(found.into_iter().map(|eni| (eni.id.clone(), eni)));
+            if next.is_none() {
+                return Ok(enis.into_values().collect());
+            }
+            if next == token {
+                return Err(same_page(action, next.unwrap_or_default()));
+            }
+            token = next;
+        }
+    }
+
+    async fn attach_eni(&self, request: &AttachEni, deadline: Instant) -> Result<(), CloudError> {
+        let parameters = request::attach_eni(&self.region, request);
+        self.act(Action::AttachNetworkInterface, &parameters, deadline).await
+    }
+
+    async fn detach_eni(&self, request: &DetachEni, deadline: Instant) -> Result<(), CloudError> {
+        let parameters = request::detach_eni(&self.region, request);
+        let result = self.act(Action::DetachNetworkInterface, &parameters, deadline).await;
+        unless_gone(result, &[Thing::Eni, Thing::Instance])
+    }
+
+    async fn delete_eni(&self, eni: &EniId, deadline: Instant) -> Result<(), CloudError> {
+        let parameters = request::delete_eni(&self.region, eni);
+        let result = self.act(Action::DeleteNetworkInterface, &parameters, deadline).await;
+        unless_gone(result, &[Thing::Eni])
+    }
+
+    async fn assign_v4(
+        &self,
+        request: &AssignAddresses<Ipv4Addr>,
+        deadline: Instant,
+    ) -> Result<Vec<Ipv4Addr>, CloudError> {
+        let parameters = request::assign(&self.region, Family::V4, request);
+        let action = Action::AssignPrivateIpAddresses;
+        self.call(action, &parameters, deadline, AssignedV4::read).await
+    }
+
+    async fn unassign_v4(
+        &self,
+        eni: &EniId,
+        addresses: &[Ipv4Addr],
+        deadline: Instant,
+    ) -> Result<(), CloudError> {
+        let parameters = request::unassign(&self.region, Family::V4, eni, addresses);
+        let result = self.act(Action::UnassignPrivateIpAddresses, &parameters, deadline).await;
+        unless_gone(result, unassigned(addresses))
+    }
+
+    async fn assign_v6(
+        &self,
+        request: &AssignAddresses<Ipv6Addr>,
+        deadline: Instant,
+    ) -> Result<Vec<Ipv6Addr>, CloudError> {
+        let parameters = request::assign(&self.region, Family::V6, request);
+        self.call(Action::AssignIpv6Addresses, &parameters, deadline, AssignedV6::read).await
+    }
+
+    async fn unassign_v6(
+        &self,
+        eni: &EniId,
+        addresses: &[Ipv6Addr],
+        deadline: Instant,
+    ) -> Result<(), CloudError> {
+        let parameters = request::unassign(&self.region, Family::V6, eni, addresses);
+        let result = self.act(Action::UnassignIpv6Addresses, &parameters, deadline).await;
+        unless_gone(result, unassigned(addresses))
+    }
+
+    async fn instance_type(
+        &self,
+        id: &InstanceTypeId,
+        deadline: Instant,
+    ) -> Result<Option<InstanceType>, CloudError> {
+        let parameters = request::instance_types(&self.region, id);
+        let action = Action::DescribeInstanceTypes;
+        match self.call(action, &parameters, deadline, Ok::<DescribedInstanceTypes, Misread>).await
+        {
+            Ok(types) => Ok(types.find(id)),
+            Err(error) if is_gone(&error, &[Thing::InstanceType]) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn vswitch(
+        &self,
+        id: &VSwitchId,
+        deadline: Instant,
+    ) -> Result<Option<VSwitch>, CloudError> {
+        let parameters = request::vswitches(&self.region, id);
+        let action = Action::DescribeVSwitches;
+        let result = self.call(action, &parameters, deadline, DescribedVSwitches::read).await;
+        match result {
+            Ok(vswitches) => Ok(vswitches.into_iter().find(|vswitch| &vswitch.id == id)),
+            Err(error) if is_gone(&error, &[Thing::VSwitch]) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Client {
+    /// A write that answers only that it was done.
+    async fn act(
+        &self,
+        action: Action,
+        parameters: &Parameters,
+        deadline: Instant,
+    ) -> Result<(), CloudError> {
+        self.call(action, parameters, deadline, |_: Done| Ok(())).await
+    }
+}
+
+/// What an unassign's refusal may name without harm. Of several addresses the cloud refuses all
+/// when one is not there, and the others remain.
+const fn unassigned<A>(addresses: &[A]) -> &'static [Thing] {
+    match addresses {
+        [_] => &[Thing::Eni, Thing::Address],
+        _ => &[Thing::Eni],
+    }
+}
+
+/// A release of what is not there is done.
+fn unless_gone(result: Result<(), CloudError>, things: &[Thing]) -> Result<(), CloudError> {
+    match result {
+        Err(error) if is_gone(&error, things) => Ok(()),
+        other => other,
+    }
+}
+
+fn is_gone(error: &CloudError, things: &[Thing]) -> bool {
+    matches!(error.meaning(), Some(Meaning::NotFound(thing)) if things.contains(thing))
+}
+
+fn same_page(action: Action, token: String) -> CloudError {
+    let reason = "NextToken is the same as before".to_owned();
+    CloudError::Garbage { action, status: 200, reason, body: token }
+}

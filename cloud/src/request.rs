@@ -1,0 +1,278 @@
+//! What we ask, as parameters on the wire: the names of the official SDK, booleans as `true` and
+//! `false`, and what is not asked for is not sent.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use model::{EniId, InstanceTypeId, RegionId, VSwitchId};
+
+use crate::{AddressRequest, AssignAddresses, AttachEni, CreateEni, DetachEni, EniFilter, NewEni};
+
+/// The parameters of one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    pub(crate) fn new(region: &RegionId) -> Self {
+        Self(Vec::new()).with("RegionId", region)
+    }
+
+    pub(crate) fn as_slice(&self) -> &[(String, String)] {
+        &self.0
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn with(mut self, name: impl Into<String>, value: impl Display) -> Self {
+        self.0.push((name.into(), value.to_string()));
+        self
+    }
+
+    pub(crate) fn with_some(self, name: &str, value: Option<impl Display>) -> Self {
+        match value {
+            Some(value) => self.with(name, value),
+            None => self,
+        }
+    }
+
+    fn with_count(self, name: &str, count: u32) -> Self {
+        self.with_some(name, (count > 0).then_some(count))
+    }
+
+    fn with_list(self, name: &str, values: impl IntoIterator<Item: Display>) -> Self {
+        let numbered = (1..).zip(values);
+        numbered.fold(self, |all, (number, value)| all.with(format!("{name}.{number}"), value))
+    }
+
+    fn with_tags(self, tags: &BTreeMap<String, String>) -> Self {
+        let numbered = (1..).zip(tags);
+        numbered.fold(self, |all, (number, (key, value))| {
+            all.with(format!("Tag.{number}.Key"), key).with(format!("Tag.{number}.Value"), value)
+        })
+    }
+}
+
+/// A page of `DescribeNetworkInterfaces` has at most this many ENIs.
+pub(crate) const PAGE: u32 = 500;
+
+pub(crate) fn create_eni(region: &RegionId, request: &CreateEni) -> Parameters {
+    let kind = match request.kind {
+        NewEni::Secondary => "Secondary",
+        NewEni::Trunk => "Trunk",
+    };
+    Parameters::new(region)
+        .with("ClientToken", &request.token)
+        .with("InstanceType", kind)
+        .with("VSwitchId", &request.vswitch)
+        .with_list("SecurityGroupIds", &request.security_groups)
+        .with_count("SecondaryPrivateIpAddressCount", request.secondary_v4)
+        .with_count("Ipv6AddressCount", request.v6)
+        .with_tags(&request.tags)
+        .with_some("ResourceGroupId", request.resource_group.as_ref())
+        .with_some("Description", request.description.as_ref())
+        .with("DeleteOnRelease", request.delete_on_release)
+        .with("SourceDestCheck", false)
+}
+
+pub(crate) fn describe_enis(region: &RegionId, filter: &EniFilter) -> Parameters {
+    Parameters::new(region)
+        .with_list("NetworkInterfaceId", &filter.ids)
+        .with_some("InstanceId", filter.instance.as_ref())
+        .with_some("VpcId", filter.vpc.as_ref())
+        .with_some("Type", filter.kind.as_ref())
+        .with_some("Status", filter.status.as_ref())
+        .with_tags(&filter.tags)
+        .with("MaxResults", PAGE)
+}
+
+pub(crate) fn attach_eni(region: &RegionId, request: &AttachEni) -> Parameters {
+    Parameters::new(region)
+        .with("NetworkInterfaceId", &request.eni)
+        .with("InstanceId", &request.instance)
+        .with_some("TrunkNetworkInstanceId", request.trunk.as_ref())
+        .with_some("NetworkCardIndex", request.network_card)
+}
+
+pub(crate) fn detach_eni(region: &RegionId, request: &DetachEni) -> Parameters {
+    Parameters::new(region)
+        .with("NetworkInterfaceId", &request.eni)
+        .with("InstanceId", &request.instance)
+        .with_some("TrunkNetworkInstanceId", request.trunk.as_ref())
+}
+
+pub(crate) fn delete_eni(region: &RegionId, eni: &EniId) -> Parameters {
+    Parameters::new(region).with("NetworkInterfaceId", eni)
+}
+
+pub(crate) fn assign<A: Display>(
+    region: &RegionId,
+    family: Family,
+    request: &AssignAddresses<A>,
+) -> Parameters {
+    let all = Parameters::new(region)
+        .with("ClientToken", &request.token)
+        .with("NetworkInterfaceId", &request.eni);
+    match &request.addresses {
+        AddressRequest::Any(count) => all.with(family.count(), count),
+        AddressRequest::These(addresses) => all.with_list(family.list(), addresses),
+    }
+}
+
+pub(crate) fn unassign(
+    region: &RegionId,
+    family: Family,
+    eni: &EniId,
+    addresses: &[impl Display],
+) -> Parameters {
+    Parameters::new(region).with("NetworkInterfaceId", eni).with_list(family.list(), addresses)
+}
+
+pub(crate) fn instance_types(region: &RegionId, id: &InstanceTypeId) -> Parameters {
+    Parameters::new(region).with_list("InstanceTypes", [id])
+}
+
+pub(crate) fn vswitches(region: &RegionId, id: &VSwitchId) -> Parameters {
+    Parameters::new(region).with("VSwitchId", id)
+}
+
+/// Which family's names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    const fn count(self) -> &'static str {
+        match self {
+            Self::V4 => "SecondaryPrivateIpAddressCount",
+            Self::V6 => "Ipv6AddressCount",
+        }
+    }
+
+    const fn list(self) -> &'static str {
+        match self {
+            Self::V4 => "PrivateIpAddress",
+            Self::V6 => "Ipv6Address",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use model::{InstanceId, SecurityGroupId, VpcId};
+
+    use super::*;
+    use crate::fixture::sdk_requests;
+    use crate::{ClientToken, EniKind, EniStatus};
+
+    fn token(text: &str) -> ClientToken {
+        ClientToken::try_from(text.to_owned()).unwrap()
+    }
+
+    /// What `testdata/capture.py` asked for, in its order, asked by us.
+    fn ours() -> Vec<Parameters> {
+        let region = &RegionId::new("cn-hangzhou");
+        let (eni, instance, trunk) =
+            (EniId::new("eni-1"), InstanceId::new("i-1"), Some(EniId::new("eni-trunk")));
+        let tag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let creator = tag("creator", "terway");
+        let secondary = CreateEni {
+            token: token("123e4567-e89b-12d3-a456-426655440000"),
+            kind: NewEni::Secondary,
+            vswitch: VSwitchId::new("vsw-1"),
+            security_groups: ["sg-1", "sg-2"].map(SecurityGroupId::new).to_vec(),
+            secondary_v4: 9,
+            v6: 10,
+            tags: BTreeMap::from([tag("ack.aliyun.com", "c 1/2+3=4*~ä名"), creator.clone()]),
+            resource_group: Some("rg-1".to_owned()),
+            delete_on_release: true,
+            description: Some("interface of terway".to_owned()),
+        };
+        let filter = EniFilter {
+            ids: (1..=12).map(|number| EniId::new(format!("eni-{number}"))).collect(),
+            instance: Some(instance.clone()),
+            vpc: Some(VpcId::new("vpc-1")),
+            kind: Some(EniKind::Member),
+            status: Some(EniStatus::InUse),
+            tags: BTreeMap::from([creator]),
+        };
+        let attach = AttachEni {
+            eni: eni.clone(),
+            instance: instance.clone(),
+            trunk: trunk.clone(),
+            network_card: Some(0),
+        };
+        let v4: Vec<Ipv4Addr> = ["10.0.1.5", "10.0.1.6"].map(|text| text.parse().unwrap()).to_vec();
+        let v6: Vec<Ipv6Addr> = ["2408::5", "2408::6"].map(|text| text.parse().unwrap()).to_vec();
+        let some = AssignAddresses {
+            token: token("t"),
+            eni: eni.clone(),
+            addresses: AddressRequest::<Ipv4Addr>::Any(10),
+        };
+        let these = AssignAddresses {
+            token: token("t"),
+            eni: eni.clone(),
+            addresses: AddressRequest::These(v6.clone()),
+        };
+        vec![
+            create_eni(region, &secondary),
+            create_eni(region, &trunk_request()),
+            describe_enis(region, &filter).with("NextToken", "AAAAA+/="),
+            attach_eni(region, &attach),
+            detach_eni(region, &DetachEni { eni: eni.clone(), instance, trunk }),
+            delete_eni(region, &eni),
+            assign(region, Family::V4, &some),
+            unassign(region, Family::V4, &eni, &v4),
+            assign(region, Family::V6, &these),
+            unassign(region, Family::V6, &eni, &v6[..1]),
+            instance_types(region, &InstanceTypeId::new("ecs.g7.4xlarge")),
+            vswitches(region, &VSwitchId::new("vsw-1")),
+        ]
+    }
+
+    fn trunk_request() -> CreateEni {
+        CreateEni {
+            token: token("t"),
+            kind: NewEni::Trunk,
+            vswitch: VSwitchId::new("vsw-1"),
+            security_groups: vec![SecurityGroupId::new("sg-1")],
+            secondary_v4: 0,
+            v6: 0,
+            tags: BTreeMap::new(),
+            resource_group: None,
+            delete_on_release: false,
+            description: None,
+        }
+    }
+
+    #[test]
+    fn we_send_what_the_official_sdk_sends() {
+        let always = [
+            ("RegionId", "cn-hangzhou"),
+            ("DeleteOnRelease", "false"),
+            ("SourceDestCheck", "false"),
+        ];
+        for (ours, theirs) in ours().iter().zip(sdk_requests().requests) {
+            let mut ours: BTreeMap<_, _> = ours.0.iter().cloned().collect();
+            let mut theirs: BTreeMap<_, _> = theirs.parameters.into_iter().collect();
+            for value in
+                theirs.values_mut().filter(|value| matches!(value.as_str(), "True" | "False"))
+            {
+                *value = value.to_ascii_lowercase();
+            }
+            // What the SDK's caller left out, and we always say.
+            for (name, value) in always {
+                if !theirs.contains_key(name) && ours.get(name).is_some_and(|ours| ours == value) {
+                    ours.remove(name);
+                }
+            }
+            assert_eq!(ours, theirs);
+        }
+    }
+}
