@@ -13,7 +13,8 @@ use super::SecurityGroup;
 /// Every call carries the whole truth of its object, and doing it twice does no harm. Calls for one
 /// ENI come one after another; calls for different ENIs may overlap. The cloud shows an effect
 /// (`InUse`, a new address) only after the call has returned. A call that fails is kept in the
-/// emulator's dump and fails the operation: an ENI whose `plug` failed stays `Attaching`.
+/// emulator's dump and fails the operation: an ENI whose `plug` failed is `Available` again, one
+/// whose `unplug` failed stays `Detaching`, an address that could not be set is not assigned.
 pub trait Fabric: Send + Sync + 'static {
     /// Puts the ENI into its instance: the NIC appears there, down; or the trunk's port
     /// starts to take and give the member's frames.
