@@ -5,10 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-
-/// Name of the network, and so of every sandbox that comes by our list.
-pub const NETWORK: &str = "terway";
+use serde_json::{Value, json};
 
 /// Why the list could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -30,30 +27,13 @@ pub enum Installed {
 }
 
 /// The list for a daemon that serves on `agent_socket`.
-///
-/// It claims version 1.0.0 beside the list of versions, because libcni 1.1.2 (containerd 1.7) fails
-/// on a plain 1.1.0. Of the capabilities only those are declared that are honoured: a runtime does
-/// not pass what is not declared.
-pub fn text(agent_socket: &Path) -> String {
-    let socket = if agent_socket == Path::new(proto::AGENT_SOCKET) {
-        String::new()
-    } else {
-        format!("\n      \"agentSocket\": {},", json!(agent_socket))
-    };
-    format!(
-        r#"{{
-  "cniVersion": "1.0.0",
-  "cniVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"],
-  "name": "{NETWORK}",
-  "plugins": [
-    {{
-      "type": "terway",{socket}
-      "capabilities": {{"mac": true, "io.kubernetes.cri.pod-annotations": true}}
-    }}
-  ]
-}}
-"#
-    )
+pub fn text(agent_socket: &Path) -> Result<String, serde_json::Error> {
+    if agent_socket == Path::new(proto::AGENT_SOCKET) {
+        return Ok(proto::conflist::TEXT.to_owned());
+    }
+    let mut list: Value = serde_json::from_str(proto::conflist::TEXT)?;
+    list["plugins"][0]["agentSocket"] = json!(agent_socket);
+    Ok(format!("{list:#}\n"))
 }
 
 /// Writes `text` to `path` so that a reader sees the old list or the new one, also after a crash.
@@ -84,23 +64,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_names_us_and_what_we_honour() {
-        insta::assert_snapshot!(text(Path::new("/run/terway/agent.sock")), @r#"
-        {
-          "cniVersion": "1.0.0",
-          "cniVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"],
-          "name": "terway",
-          "plugins": [
-            {
-              "type": "terway",
-              "capabilities": {"mac": true, "io.kubernetes.cri.pod-annotations": true}
-            }
-          ]
-        }
-        "#);
-        let elsewhere = text(Path::new("/run/other/agent.sock"));
-        let list: serde_json::Value = serde_json::from_str(&elsewhere).unwrap();
-        assert_eq!(list["plugins"][0]["agentSocket"], "/run/other/agent.sock");
+    fn the_list_names_the_socket_only_where_it_is_another_one() {
+        let socket = |path: &str| {
+            let list: Value = serde_json::from_str(&text(Path::new(path)).unwrap()).unwrap();
+            list["plugins"][0]["agentSocket"].clone()
+        };
+        assert_eq!(socket("/run/terway/agent.sock"), Value::Null);
+        assert_eq!(socket("/run/other/agent.sock"), "/run/other/agent.sock");
     }
 
     #[test]

@@ -60,6 +60,11 @@ impl Tasks {
         self.tracker.spawn(future.in_current_span())
     }
 
+    /// How many tasks run.
+    pub fn in_hand(&self) -> usize {
+        self.tracker.len()
+    }
+
     /// Waits for the stop, then at most `grace` for all that runs.
     pub async fn finish(&self, grace: Duration) -> End {
         self.stop.cancelled().await;

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 /// The locks. Clones share them.
 #[derive(Debug)]
-pub struct KeyedLock<K: Eq + Hash> {
+pub(super) struct KeyedLock<K: Eq + Hash> {
     entries: Entries<K>,
 }
 
@@ -24,7 +24,7 @@ struct Entry {
 
 /// Holds one key.
 #[derive(Debug)]
-pub struct Guard<K: Eq + Hash> {
+pub(super) struct Guard<K: Eq + Hash> {
     // Dropped in this order: the next in line wakes before the entry may go.
     _turn: OwnedMutexGuard<()>,
     _ticket: Ticket<K>,
@@ -44,7 +44,7 @@ impl<K: Eq + Hash> Default for KeyedLock<K> {
 
 impl<K: Clone + Eq + Hash> KeyedLock<K> {
     /// Waits for the turn. A caller that stops waiting leaves the line.
-    pub async fn lock(&self, key: K) -> Guard<K> {
+    pub(super) async fn lock(&self, key: K) -> Guard<K> {
         let (lock, ticket) = self.enter(key);
         Guard { _turn: lock.lock_owned().await, _ticket: ticket }
     }

@@ -1,0 +1,8 @@
+//! One sandbox's life against a node in memory.
+
+mod crash;
+mod crossed;
+mod garbage;
+mod one;
+mod queued;
+mod world;
