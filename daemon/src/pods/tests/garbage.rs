@@ -36,7 +36,7 @@ async fn gc_leaves_what_is_being_added() {
     let pods = world.start();
     world.hold("kernel.add");
     let adding = tokio::spawn({
-        let pods = pods.clone();
+        let pods = std::sync::Arc::clone(&pods);
         async move { pods.add(add("a"), soon()).await }
     });
     world.begun("kernel.add", 1).await;

@@ -226,7 +226,7 @@ async fn an_add_whose_deadline_passes_says_so_and_leaves_nothing() {
         world.hold(step);
         let deadline = soon();
         let adding = tokio::spawn({
-            let pods = pods.clone();
+            let pods = std::sync::Arc::clone(&pods);
             async move { pods.add(add("a"), deadline).await }
         });
         world.begun(step, 1).await;

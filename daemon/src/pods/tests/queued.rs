@@ -26,7 +26,7 @@ async fn a_queued_del_that_an_add_has_done_does_not_hit_the_new_attachment() {
     proto::queue::push(queue.path(), &del("a")).unwrap();
     world.hold("kernel.del");
     let adding = tokio::spawn({
-        let pods = pods.clone();
+        let pods = std::sync::Arc::clone(&pods);
         async move { pods.add(add("a"), soon()).await }
     });
     world.begun("kernel.del", 1).await;
