@@ -9,3 +9,5 @@ pub mod gate;
 pub mod reply;
 pub mod server;
 pub mod socket;
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ mod lock;
 mod recover;
 mod seams;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -124,10 +124,12 @@ fn details(error: &PodError) -> String {
              configuration if it happens often"
         }
         PodError::Interrupted(_) => "all was undone; the runtime will try again",
-        PodError::Datapath(DatapathError::Unsupported { feature, .. }) => {
-            return format!("run a kernel that has {feature}; nothing was left behind");
-        }
-        PodError::Datapath(_) => "what was begun was undone; the daemon's log has more",
+        PodError::Datapath(error) => match &**error {
+            DatapathError::Unsupported { feature, .. } => {
+                return format!("run a kernel that has {feature}; nothing was left behind");
+            }
+            _ => "what was begun was undone; the daemon's log has more",
+        },
         PodError::Checkpoint(_) | PodError::Release(_) => {
             "see that the daemon's state directory can be written and has room"
         }
@@ -185,8 +187,8 @@ mod tests {
             PodError::Interrupted(Interruption::Deleted),
             PodError::Interrupted(Interruption::Deadline),
             PodError::Interrupted(Interruption::Stopping),
-            PodError::Datapath(refused()),
-            PodError::Datapath(unsupported),
+            PodError::from(refused()),
+            PodError::from(unsupported),
             PodError::Panicked,
         ];
         let lines = errors.map(|error| {
@@ -237,7 +239,7 @@ mod tests {
     fn gc_reports_all_that_is_left() {
         let key = |id: &str| SandboxKey { container_id: id.to_owned(), ..subject().key.unwrap() };
         let failures = vec![
-            (key("a"), PodError::Datapath(refused())),
+            (key("a"), PodError::from(refused())),
             (key("b"), PodError::Interrupted(Interruption::Deadline)),
         ];
         let failure = gc(&GcFailure { removed: 3, failures });

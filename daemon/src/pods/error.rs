@@ -53,7 +53,7 @@ pub enum PodError {
     Address(AllocError),
     /// The kernel refused.
     #[error(transparent)]
-    Datapath(#[from] DatapathError),
+    Datapath(Box<DatapathError>),
     /// Nothing can be written down.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -71,6 +71,12 @@ pub enum PodError {
     /// A bug of ours.
     #[error("the daemon failed at an unexpected place; its log has the panic")]
     Panicked,
+}
+
+impl From<DatapathError> for PodError {
+    fn from(error: DatapathError) -> Self {
+        Self::Datapath(Box::new(error))
+    }
 }
 
 /// Why an ADD was not to go on.

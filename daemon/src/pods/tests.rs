@@ -5,4 +5,4 @@ mod crossed;
 mod garbage;
 mod one;
 mod queued;
-mod world;
+pub(crate) mod world;

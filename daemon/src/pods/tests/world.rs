@@ -24,54 +24,54 @@ use crate::tasks::Tasks;
 
 /// What a world is made of.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(crate) struct State {
     /// Effects, in their order.
-    pub(super) log: Vec<String>,
+    pub(crate) log: Vec<String>,
     /// Pods whose links stand.
-    pub(super) kernel: BTreeMap<SandboxKey, Pod>,
+    pub(crate) kernel: BTreeMap<SandboxKey, Pod>,
     /// What would be there after a crash.
-    pub(super) disk: BTreeMap<SandboxKey, SandboxRecord>,
+    pub(crate) disk: BTreeMap<SandboxKey, SandboxRecord>,
     noted: Vec<Change>,
     /// Addresses in use.
-    pub(super) used: BTreeMap<SandboxKey, Ipv4Addr>,
+    pub(crate) used: BTreeMap<SandboxKey, Ipv4Addr>,
     /// How often each was given back.
-    pub(super) released: BTreeMap<Ipv4Addr, usize>,
+    pub(crate) released: BTreeMap<Ipv4Addr, usize>,
     free: BTreeSet<Ipv4Addr>,
     /// Paths at which there is a namespace.
-    pub(super) namespaces: BTreeSet<PathBuf>,
+    pub(crate) namespaces: BTreeSet<PathBuf>,
     /// Effects that fail.
-    pub(super) failing: BTreeSet<&'static str>,
+    pub(crate) failing: BTreeSet<&'static str>,
     holds: BTreeMap<&'static str, Arc<Semaphore>>,
     /// Effects until the world stops; `None` is never.
-    pub(super) left: Option<usize>,
+    pub(crate) left: Option<usize>,
 }
 
 /// Shared with the `Pods` under test.
 #[derive(Debug, Clone)]
-pub(super) struct World {
+pub(crate) struct World {
     state: Arc<Mutex<State>>,
     /// Of the DEL queue.
-    pub(super) queue: PathBuf,
+    pub(crate) queue: PathBuf,
 }
 
 impl World {
-    pub(super) fn new(queue: &Path) -> Self {
+    pub(crate) fn new(queue: &Path) -> Self {
         let free = (1..=9).map(|host| Ipv4Addr::new(10, 0, 1, host)).collect();
         let namespaces = ["a", "b", "c"].map(netns).into();
         let state = State { free, namespaces, ..State::default() };
         Self { state: Arc::new(Mutex::new(state)), queue: queue.to_owned() }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
     /// The daemon starts with what is on the disk.
-    pub(super) fn start(&self) -> Arc<Pods> {
+    pub(crate) fn start(&self) -> Arc<Pods> {
         self.start_with(Tasks::default())
     }
 
-    pub(super) fn start_with(&self, tasks: Tasks) -> Arc<Pods> {
+    pub(crate) fn start_with(&self, tasks: Tasks) -> Arc<Pods> {
         let records = self.state().disk.values().cloned().collect();
         let parts = Parts {
             addresses: Arc::new(self.clone()),
@@ -85,7 +85,7 @@ impl World {
     }
 
     /// The daemon of before is dead: what was not on the disk is lost, the kernel stays.
-    pub(super) fn crash(&self) {
+    pub(crate) fn crash(&self) {
         let mut state = self.state();
         let State { noted, used, free, disk, left, .. } = &mut *state;
         noted.clear();
@@ -96,18 +96,18 @@ impl World {
     }
 
     /// The effect waits until [`go_on`](Self::go_on).
-    pub(super) fn hold(&self, effect: &'static str) {
+    pub(crate) fn hold(&self, effect: &'static str) {
         self.state().holds.insert(effect, Arc::new(Semaphore::new(0)));
     }
 
-    pub(super) fn go_on(&self, effect: &'static str) {
+    pub(crate) fn go_on(&self, effect: &'static str) {
         if let Some(held) = self.state().holds.remove(effect) {
             held.close();
         }
     }
 
     /// Lets what can run run, until `done`.
-    pub(super) async fn until(&self, done: impl Fn(&State) -> bool) {
+    pub(crate) async fn until(&self, done: impl Fn(&State) -> bool) {
         for _ in 0..10_000 {
             if done(&self.state()) {
                 return;
@@ -118,7 +118,7 @@ impl World {
     }
 
     /// Until the effect was begun `count` times.
-    pub(super) async fn begun(&self, effect: &str, count: usize) {
+    pub(crate) async fn begun(&self, effect: &str, count: usize) {
         self.until(|state| {
             state.log.iter().filter(|line| line.starts_with(effect)).count() == count
         })
@@ -126,7 +126,7 @@ impl World {
     }
 
     /// Kernel, disk, pool and memory say the same; every address is used once.
-    pub(super) fn agree(&self, pods: &Pods) {
+    pub(crate) fn agree(&self, pods: &Pods) {
         let mut state = self.state();
         state.flush();
         let known: BTreeMap<_, _> =
@@ -146,7 +146,7 @@ impl World {
     }
 
     /// What was noted is on the disk.
-    pub(super) fn flush(&self) {
+    pub(crate) fn flush(&self) {
         self.state().flush();
     }
 
@@ -386,12 +386,12 @@ fn no_disk() -> CheckpointError {
 }
 
 /// Path of the namespace of container `id`.
-pub(super) fn netns(id: &str) -> PathBuf {
+pub(crate) fn netns(id: &str) -> PathBuf {
     PathBuf::from(format!("/run/netns/{id}"))
 }
 
 /// Container `id` of the network `terway`.
-pub(super) fn key(id: &str) -> SandboxKey {
+pub(crate) fn key(id: &str) -> SandboxKey {
     SandboxKey {
         network: "terway".to_owned(),
         container_id: id.to_owned(),
@@ -400,7 +400,7 @@ pub(super) fn key(id: &str) -> SandboxKey {
 }
 
 /// An ADD of container `id`, which is a sandbox of the one pod there is.
-pub(super) fn add(id: &str) -> Add {
+pub(crate) fn add(id: &str) -> Add {
     let pod = PodRef { namespace: "default".to_owned(), name: "web-0".to_owned(), uid: None };
     Add {
         key: key(id),
@@ -414,6 +414,6 @@ pub(super) fn add(id: &str) -> Add {
 }
 
 /// A minute from now.
-pub(super) fn soon() -> Instant {
+pub(crate) fn soon() -> Instant {
     Instant::now() + Duration::from_mins(1)
 }
