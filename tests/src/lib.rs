@@ -3,4 +3,8 @@
 pub mod cri;
 pub mod driver;
 pub mod ecs;
+pub mod fabric;
 pub mod image;
+pub mod namespace;
+mod netlink;
+pub mod node;
