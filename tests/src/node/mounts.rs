@@ -10,10 +10,11 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use crate::namespace;
 
 /// The paths that every node has for itself.
-const OWN: [&str; 13] = [
+const OWN: [&str; 14] = [
     "/opt/cni",
     "/etc/cni",
     "/etc/containerd",
+    "/etc/terway",
     "/var/lib/containerd",
     "/run/containerd",
     "/var/lib/kubelet",
