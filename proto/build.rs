@@ -10,9 +10,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(files, ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin");
     std::fs::write(out, descriptors.encode_to_vec())?;
-    tonic_prost_build::configure()
+    let mut builder = tonic_prost_build::configure()
         .build_server(std::env::var_os("CARGO_FEATURE_SERVER").is_some())
-        .build_transport(true)
-        .compile_fds(descriptors)?;
+        .build_transport(true);
+    if std::env::var_os("CARGO_FEATURE_SERDE").is_some() {
+        let derive = "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default)]";
+        builder = builder.message_attribute(".terway.debug.v1", derive);
+    }
+    builder.compile_fds(descriptors)?;
     Ok(())
 }

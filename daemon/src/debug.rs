@@ -1,1 +1,229 @@
-//! (being written)
+//! The debug socket: what the daemon knows, and what the kernel has now, for `terwayctl`.
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt::{self, Display};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use proto::debug::debug_server::{Debug, DebugServer};
+use proto::debug::{
+    Drop, EnisReply, EnisRequest, Filter, FiltersReply, FiltersRequest, Pod, PodsReply,
+    PodsRequest, Rule, RulesReply, RulesRequest, StatusReply, StatusRequest,
+};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use crate::api::failure::chain;
+use crate::api::gate::{Gate, NotReady};
+use crate::checkpoint::{Phase, SandboxRecord};
+use crate::datapath::{Datapath, DatapathError, Direction, FilterView, RuleView};
+use crate::ipam::Snapshot;
+use crate::pods::Pods;
+
+/// What the kernel is asked.
+pub trait Kernel: fmt::Debug + Send + Sync {
+    /// As [`Datapath::rules`].
+    fn rules(&self) -> BoxFuture<'_, Result<Vec<RuleView>, DatapathError>>;
+    /// As [`Datapath::filters`].
+    fn filters(&self) -> BoxFuture<'_, Result<Vec<FilterView>, DatapathError>>;
+    /// As [`Datapath::drops`].
+    fn drops(&self) -> BoxFuture<'_, Result<Vec<(&'static str, u64)>, DatapathError>>;
+    /// As [`Datapath::reaper_queue`].
+    fn reaper_queue(&self) -> usize;
+}
+
+impl Kernel for Datapath {
+    fn rules(&self) -> BoxFuture<'_, Result<Vec<RuleView>, DatapathError>> {
+        self.rules().boxed()
+    }
+
+    fn filters(&self) -> BoxFuture<'_, Result<Vec<FilterView>, DatapathError>> {
+        self.filters().boxed()
+    }
+
+    fn drops(&self) -> BoxFuture<'_, Result<Vec<(&'static str, u64)>, DatapathError>> {
+        self.drops().boxed()
+    }
+
+    fn reaper_queue(&self) -> usize {
+        self.reaper_queue()
+    }
+}
+
+/// What is shown, once the daemon has it.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// The sandboxes.
+    pub pods: Arc<Pods>,
+    /// The kernel.
+    pub kernel: Arc<dyn Kernel>,
+    /// The pool.
+    pub pool: watch::Receiver<Arc<Snapshot>>,
+    /// `i-…`.
+    pub instance_id: String,
+    /// `ecs.g7.4xlarge` and the like.
+    pub instance_type: String,
+}
+
+/// The service.
+#[derive(Debug)]
+pub struct DebugService {
+    gate: Gate,
+    shown: watch::Receiver<Option<Shown>>,
+    started: Instant,
+}
+
+impl DebugService {
+    /// Shows what there is already.
+    pub fn server(gate: Gate, shown: watch::Receiver<Option<Shown>>) -> DebugServer<Self> {
+        DebugServer::new(Self { gate, shown, started: Instant::now() })
+    }
+
+    fn shown(&self) -> Result<Shown, Status> {
+        let shown = self.shown.borrow().clone();
+        shown.ok_or_else(|| Status::unavailable("terwayd is starting; `terwayctl status` says why"))
+    }
+}
+
+#[tonic::async_trait]
+impl Debug for DebugService {
+    async fn pods(&self, _: Request<PodsRequest>) -> Result<Response<PodsReply>, Status> {
+        let pods = self.shown()?.pods.list().into_iter().map(pod).collect();
+        Ok(Response::new(PodsReply { pods }))
+    }
+
+    async fn enis(&self, _: Request<EnisRequest>) -> Result<Response<EnisReply>, Status> {
+        let enis = self.shown()?.pool.borrow().enis.clone();
+        Ok(Response::new(enis))
+    }
+
+    async fn rules(&self, _: Request<RulesRequest>) -> Result<Response<RulesReply>, Status> {
+        let rules = self.shown()?.kernel.rules().await.map_err(|error| unread(&error))?;
+        Ok(Response::new(RulesReply { rules: rules.into_iter().map(rule).collect() }))
+    }
+
+    async fn filters(&self, _: Request<FiltersRequest>) -> Result<Response<FiltersReply>, Status> {
+        let filters = self.shown()?.kernel.filters().await.map_err(|error| unread(&error))?;
+        Ok(Response::new(FiltersReply { filters: filters.into_iter().map(filter).collect() }))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        let mut reply = StatusReply {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            mode: "standalone".to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            ..StatusReply::default()
+        };
+        let healthy = match self.gate.serving() {
+            Ok(serving) => serving.health.now(),
+            Err(why) => Err(NotReady::New(why)),
+        };
+        match healthy {
+            Ok(()) => reply.ready = true,
+            Err(NotReady::New(why) | NotReady::AndRunning(why)) => reply.reason = why,
+        }
+        if let Ok(shown) = self.shown() {
+            fill(&mut reply, &shown).await?;
+        }
+        Ok(Response::new(reply))
+    }
+}
+
+async fn fill(reply: &mut StatusReply, shown: &Shown) -> Result<(), Status> {
+    let drops = shown.kernel.drops().await.map_err(|error| unread(&error))?;
+    let drop = |(cause, packets): (&str, u64)| Drop { cause: cause.to_owned(), packets };
+    let queued = shown.pods.queue_len().await.map_err(|error| unread(&error))?;
+    reply.instance_id.clone_from(&shown.instance_id);
+    reply.instance_type.clone_from(&shown.instance_type);
+    reply.drops = drops.into_iter().map(drop).collect();
+    reply.del_queue = count(queued);
+    reply.reaper_queue = count(shown.kernel.reaper_queue());
+    let snapshot = Arc::clone(&shown.pool.borrow());
+    reply.pool = Some(snapshot.pool.clone());
+    reply.last_cloud_error = snapshot.last_cloud_error.clone().unwrap_or_default();
+    Ok(())
+}
+
+fn pod(record: SandboxRecord) -> Pod {
+    let SandboxRecord { phase, pod, allocation, add_time } = record;
+    let spec = pod.spec;
+    let (namespace, name, uid) = spec.pod.map_or_else(Default::default, |pod| {
+        (pod.namespace, pod.name, pod.uid.unwrap_or_default())
+    });
+    Pod {
+        namespace,
+        name,
+        uid,
+        network: spec.key.network,
+        container_id: spec.key.container_id,
+        ifname: spec.key.ifname,
+        mode: allocation.mode.to_string(),
+        phase: phase_name(phase).to_owned(),
+        ipv4: text(allocation.addresses.v4()),
+        ipv6: text(allocation.addresses.v6()),
+        eni: allocation.eni.to_string(),
+        parent_eni: allocation.parent.to_string(),
+        vlan: allocation.vlan.map_or(0, |vlan| vlan.get().into()),
+        security_groups: allocation.security_groups.iter().map(ToString::to_string).collect(),
+        host_link: pod.link.host.to_string(),
+        host_link_index: pod.link.host_index.get(),
+        netns: spec.netns.display().to_string(),
+        add_micros: micros(add_time),
+        pod_networking: allocation.pod_networking.unwrap_or_default(),
+    }
+}
+
+const fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Adding => "adding",
+        Phase::Up => "up",
+        Phase::Deleting => "deleting",
+    }
+}
+
+fn rule(view: RuleView) -> Rule {
+    Rule {
+        family: if view.v6 { "ipv6" } else { "ipv4" }.to_owned(),
+        priority: view.priority,
+        text: view.text,
+        table: view.table.map_or(0, |table| table.get()),
+    }
+}
+
+fn filter(view: FilterView) -> Filter {
+    let direction = match view.direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    };
+    Filter {
+        link: view.link.to_string(),
+        link_index: view.index.get(),
+        direction: direction.to_owned(),
+        priority: view.priority.into(),
+        handle: view.handle,
+        program: view.program,
+        program_id: view.program_id,
+        foreign: view.foreign,
+    }
+}
+
+fn unread(error: &(dyn std::error::Error + 'static)) -> Status {
+    Status::internal(chain(error))
+}
+
+fn text(value: Option<impl Display>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod checkpoint;
 pub mod config;
 pub mod conflist;
+pub mod ctl;
 pub mod datapath;
 pub mod debug;
 pub mod failpoints;
