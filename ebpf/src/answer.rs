@@ -42,9 +42,20 @@ struct Solicitation {
     target: Ip,
 }
 
-/// Answers a request for an address of this VLAN (0: of the ENI itself).
+/// Answers a request for an address of this VLAN (0: of the ENI itself). If it did, the program is
+/// to return `TC_ACT_REDIRECT`. A function of its own, since few frames are such requests.
+#[inline(never)]
+pub fn answer(ctx: &TcContext, vid: u32) -> bool {
+    let answered = match frame::protocol(ctx) {
+        ether_type::ARP => arp(ctx, vid),
+        ether_type::IPV6 => solicitation(ctx, vid),
+        _ => None,
+    };
+    answered.is_some()
+}
+
 #[inline(always)]
-pub fn arp(ctx: &TcContext, vid: u32) -> Option<i32> {
+fn arp(ctx: &TcContext, vid: u32) -> Option<()> {
     let mut frame = frame::load::<Arp>(ctx).ok()?;
     let arp = &mut frame.network;
     // A sender that asks for its own address announces it and wants no answer.
@@ -60,15 +71,15 @@ pub fn arp(ctx: &TcContext, vid: u32) -> Option<i32> {
     arp.sender = asked;
     frame.ethernet.destination = arp.target_mac;
     frame.ethernet.source = own;
-    let answered = send_back(ctx, &frame)?;
+    send_back(ctx, &frame)?;
     count(Count::ArpAnswered);
-    Some(answered)
+    Some(())
 }
 
-/// As [`arp`]. A probe for duplicates (source `::`) is not answered: what pods have is assigned by
-/// the cloud, and cannot be somebody else's.
+/// A probe for duplicates (source `::`) is not answered: what pods have is assigned by the cloud,
+/// and cannot be somebody else's.
 #[inline(always)]
-pub fn solicitation(ctx: &TcContext, vid: u32) -> Option<i32> {
+fn solicitation(ctx: &TcContext, vid: u32) -> Option<()> {
     let next_header: u8 = frame::at(ctx, ETHERNET + 6).ok()?;
     if next_header != ICMPV6 {
         return None;
@@ -88,9 +99,9 @@ pub fn solicitation(ctx: &TcContext, vid: u32) -> Option<i32> {
     if ctx.len() != length && unsafe { bpf_skb_change_tail(frame::skb(ctx), length, 0) } != 0 {
         return None;
     }
-    let answered = send_back(ctx, &answer)?;
+    send_back(ctx, &answer)?;
     count(Count::NdAnswered);
-    Some(answered)
+    Some(())
 }
 
 /// The MAC of who has `target`, if it is a pod of this VLAN.
@@ -162,7 +173,7 @@ fn checksum(message: &Advertisement) -> u16 {
 }
 
 #[inline(always)]
-fn send_back<T>(ctx: &TcContext, frame: &Frame<T>) -> Option<i32> {
+fn send_back<T>(ctx: &TcContext, frame: &Frame<T>) -> Option<()> {
     let length = (size_of::<Frame<T>>() - 2) as u32;
     let skb = frame::skb(ctx);
     // SAFETY: the frame starts two bytes into the structure and is `length` bytes long.
@@ -174,5 +185,6 @@ fn send_back<T>(ctx: &TcContext, frame: &Frame<T>) -> Option<i32> {
         return None;
     }
     // SAFETY: the helper takes any index.
-    Some(unsafe { bpf_redirect(frame::ifindex(ctx), 0) } as i32)
+    unsafe { bpf_redirect(frame::ifindex(ctx), 0) };
+    Some(())
 }

@@ -1,6 +1,7 @@
 //! What comes in by an ENI: a tagged frame reaches only the member of its VLAN, and who asks for
 //! the address of a pod is answered in place (the node does not have the address).
 
+use aya_ebpf::bindings::TC_ACT_REDIRECT;
 use aya_ebpf::helpers::generated::{bpf_skb_change_type, bpf_skb_vlan_pop};
 use aya_ebpf::programs::TcContext;
 use ebpf_common::{AddressKey, Count, Ip, MacWords, Member};
@@ -17,8 +18,7 @@ const PACKET_HOST: u32 = 0;
 #[inline(always)]
 pub fn trunk(ctx: &TcContext) -> Result<i32, Drop> {
     match frame::vlan(ctx) {
-        None => untagged(ctx),
-        Some(0) => priority_tagged(ctx),
+        None | Some(0) => untagged(ctx),
         Some(vid) => tagged(ctx, vid),
     }
 }
@@ -27,27 +27,18 @@ pub fn trunk(ctx: &TcContext) -> Result<i32, Drop> {
 #[inline(always)]
 pub fn secondary(ctx: &TcContext) -> Result<i32, Drop> {
     match frame::vlan(ctx) {
-        None => untagged(ctx),
-        Some(0) => priority_tagged(ctx),
+        None | Some(0) => untagged(ctx),
         Some(_vid) => Err(Drop(DropCause::UnknownVlan)),
     }
 }
 
-/// VLAN id 0 carries a priority and no VLAN.
-#[inline(always)]
-fn priority_tagged(ctx: &TcContext) -> Result<i32, Drop> {
-    pop(ctx)?;
-    untagged(ctx)
-}
-
 #[inline(always)]
 fn untagged(ctx: &TcContext) -> Result<i32, Drop> {
-    let answered = match frame::protocol(ctx) {
-        ether_type::ARP => answer::arp(ctx, 0),
-        ether_type::IPV6 => answer::solicitation(ctx, 0),
-        _ => None,
-    };
-    Ok(answered.unwrap_or(PASS))
+    // VLAN id 0 carries a priority and names no VLAN.
+    if frame::vlan(ctx).is_some() {
+        pop(ctx)?;
+    }
+    if answer::answer(ctx, 0) { Ok(TC_ACT_REDIRECT) } else { Ok(PASS) }
 }
 
 #[inline(always)]
@@ -58,6 +49,9 @@ fn tagged(ctx: &TcContext, vid: u32) -> Result<i32, Drop> {
         return Err(Drop(DropCause::UnknownVlan));
     }
     let member = member(frame::ifindex(ctx), vid).ok_or(Drop(DropCause::UnknownVlan))?;
+    if answer::answer(ctx, vid) {
+        return Ok(TC_ACT_REDIRECT);
+    }
     match frame::protocol(ctx) {
         ether_type::IPV4 => {
             let frame = frame::load_ipv4(ctx)?;
@@ -68,9 +62,6 @@ fn tagged(ctx: &TcContext, vid: u32) -> Result<i32, Drop> {
             deliver(ctx, vid, member, destination, &frame.ethernet.destination)
         }
         ether_type::IPV6 => {
-            if let Some(answered) = answer::solicitation(ctx, vid) {
-                return Ok(answered);
-            }
             let frame = frame::load_ipv6(ctx)?;
             let destination = frame.network.destination;
             if frame::is_multicast(&destination) || frame::is_link_local(&destination) {
@@ -78,7 +69,6 @@ fn tagged(ctx: &TcContext, vid: u32) -> Result<i32, Drop> {
             }
             deliver(ctx, vid, member, destination, &frame.ethernet.destination)
         }
-        ether_type::ARP => answer::arp(ctx, vid).ok_or(Drop(DropCause::VlanControl)),
         _ => Err(Drop(DropCause::VlanControl)),
     }
 }

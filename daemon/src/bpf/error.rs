@@ -8,6 +8,7 @@ use aya::maps::MapError;
 use aya::pin::PinError;
 use aya::programs::ProgramError;
 use model::{LinkIndex, OutOfRange};
+use nix::libc::ENODEV;
 
 use super::Program;
 
@@ -131,6 +132,11 @@ pub enum BpfError {
 }
 
 impl BpfError {
+    /// Whether it failed because the link does not exist (any more).
+    pub fn is_link_gone(&self) -> bool {
+        matches!(self, Self::Filter { source, .. } if source.raw_os_error() == Some(ENODEV))
+    }
+
     /// Names the map.
     pub(super) fn map(map: &'static str) -> impl Fn(MapError) -> Self {
         move |source| Self::Map { map, source }

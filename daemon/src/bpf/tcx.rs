@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
@@ -39,11 +39,13 @@ fn try_precede(
     pins: &Path,
 ) -> Result<Option<Preceded>, Failure> {
     let name = if_indextoname(trunk.get())?.into_string()?;
+    let pin = pins.join(format!("tcx_{trunk}"));
     let programs = foreign(&name);
     if programs.is_empty() {
+        // `vlan_untag` at 20000 is enough again, and this one would be of an old version some day.
+        remove(&pin)?;
         return Ok(None);
     }
-    let pin = pins.join(format!("tcx_{trunk}"));
     if !update(untag, &pin) {
         create(untag, &name, &pin)?;
     }
@@ -73,14 +75,18 @@ fn update(untag: &mut SchedClassifier, pin: &Path) -> bool {
     untag.attach_to_link(link).and_then(|id| untag.take_link(id)).is_ok()
 }
 
-fn create(untag: &mut SchedClassifier, name: &str, pin: &PathBuf) -> Result<(), Failure> {
+fn create(untag: &mut SchedClassifier, name: &str, pin: &Path) -> Result<(), Failure> {
     let first = TcAttachOptions::TcxOrder(LinkOrder::first());
     let id = untag.attach_with_options(name, TcAttachType::Ingress, first)?;
     let link = FdLink::try_from(untag.take_link(id)?)?;
-    match fs::remove_file(pin) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
+    remove(pin)?;
     drop(link.pin(pin)?);
     Ok(())
+}
+
+fn remove(pin: &Path) -> io::Result<()> {
+    match fs::remove_file(pin) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
