@@ -28,7 +28,7 @@ use netlink_packet_core::NetlinkMessage;
 use netlink_packet_route::RouteNetlinkMessage;
 
 pub use entries::{Address, Endpoint, MemberMacs, Node};
-pub use error::BpfError;
+pub use error::{BpfError, PinShape};
 pub use events::{DropEvent, Events};
 pub use filters::{Filter, filters};
 pub use program::{AttachPoint, Direction, Program};
@@ -65,10 +65,10 @@ impl Bpf {
         let bytes = std::fs::read(object)
             .map_err(|source| BpfError::ReadObject { path: object.to_owned(), source })?;
         pins::prepare(pins)?;
-        let mut ebpf = EbpfLoader::new()
-            .default_map_pin_directory(pins)
-            .load(&bytes)
-            .map_err(|source| BpfError::Object { path: object.to_owned(), source })?;
+        let mut ebpf =
+            EbpfLoader::new().default_map_pin_directory(pins).load(&bytes).map_err(|source| {
+                BpfError::Object { path: object.to_owned(), source: Box::new(source) }
+            })?;
         let mut ids = BTreeMap::new();
         for program in Program::ALL {
             ids.insert(program, load_program(&mut ebpf, program, pins)?);

@@ -157,8 +157,8 @@ pub(super) fn mac(entry: layout::MacWords) -> Mac {
 }
 
 fn mac_words(mac: Mac) -> layout::MacWords {
-    let [a, b, c, d, e, f] = mac.bytes();
-    [[a, b], [c, d], [e, f]].map(u16::from_ne_bytes)
+    let bytes = mac.bytes();
+    [0, 2, 4].map(|at| u16::from_ne_bytes([bytes[at], bytes[at + 1]]))
 }
 
 fn optional_v4(ip: Option<Ipv4Addr>) -> u32 {
@@ -170,8 +170,9 @@ fn optional_v6(ip: Option<Ipv6Addr>) -> layout::Ip {
 }
 
 fn words(ip: Ipv6Addr) -> layout::Ip {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = ip.octets();
-    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(u32::from_ne_bytes)
+    let bytes = ip.octets();
+    [0, 4, 8, 12]
+        .map(|at| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]))
 }
 
 fn bytes(entry: layout::Ip) -> [u8; 16] {

@@ -31,7 +31,7 @@ pub enum BpfError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: EbpfError,
+        source: Box<EbpfError>,
     },
     /// The object file is of another version.
     #[error("the eBPF object has no program {}: take the object of this version", .0.name())]
@@ -55,22 +55,8 @@ pub enum BpfError {
         path: PathBuf,
     },
     /// A map of another shape is pinned.
-    #[error(
-        "map {map} pinned at {pin} has {what} {found}, this version wants {wanted}: \
-         remove the pin (pods are without a network until the daemon has started again)"
-    )]
-    PinShape {
-        /// Its name.
-        map: &'static str,
-        /// Its pin.
-        pin: PathBuf,
-        /// Which property differs.
-        what: &'static str,
-        /// What the pinned map has.
-        found: String,
-        /// What it should have.
-        wanted: String,
-    },
+    #[error(transparent)]
+    PinShape(Box<PinShape>),
     /// A program cannot be pinned.
     #[error("cannot pin program {} at {path}", .program.name())]
     PinProgram {
@@ -129,6 +115,25 @@ pub enum BpfError {
     /// The buffer of events cannot be waited for.
     #[error("cannot read drop events")]
     Events(#[source] io::Error),
+}
+
+/// A map of another shape is pinned.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "map {map} pinned at {pin} has {what} {found}, this version wants {wanted}: \
+     remove the pin (pods are without a network until the daemon has started again)"
+)]
+pub struct PinShape {
+    /// Its name.
+    pub map: &'static str,
+    /// Its pin.
+    pub pin: PathBuf,
+    /// Which property differs.
+    pub what: &'static str,
+    /// What the pinned map has.
+    pub found: String,
+    /// What it should have.
+    pub wanted: String,
 }
 
 impl BpfError {

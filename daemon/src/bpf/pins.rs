@@ -9,7 +9,7 @@ use aya::programs::SchedClassifier;
 use ebpf_common::{self as layout, map, size};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::{BpfError, Program};
+use super::{BpfError, PinShape, Program};
 
 /// What a map has to be.
 #[derive(Debug)]
@@ -87,12 +87,9 @@ impl Shape {
         }
         let found = MapInfo::from_pin(&pin).map_err(BpfError::map(self.name))?;
         let map_type = found.map_type().map_err(BpfError::map(self.name))?;
-        let differs = |what, found: String, wanted: String| BpfError::PinShape {
-            map: self.name,
-            pin: pin.clone(),
-            what,
-            found,
-            wanted,
+        let differs = |what, found: String, wanted: String| {
+            let pin = pin.clone();
+            BpfError::PinShape(Box::new(PinShape { map: self.name, pin, what, found, wanted }))
         };
         if map_type != self.map_type {
             return Err(differs("type", format!("{map_type:?}"), format!("{:?}", self.map_type)));

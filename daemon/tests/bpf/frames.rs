@@ -70,7 +70,7 @@ pub(crate) fn fragment(next: u8, offset: u16, payload: &[u8]) -> Vec<u8> {
     [&[next, 0, offset[0], offset[1], 0, 0, 0, 9], payload].concat()
 }
 
-/// ICMPv6 of a type with a target, and options.
+/// `ICMPv6` of a type with a target, and options.
 pub(crate) fn neighbour(kind: u8, target: Ipv6Addr, options: &[u8]) -> Vec<u8> {
     [&[kind, 0, 0, 0, 0, 0, 0, 0][..], &target.octets(), options].concat()
 }
@@ -103,7 +103,7 @@ pub(crate) fn checksum(parts: &[&[u8]]) -> u16 {
     !u16::try_from(sum).unwrap()
 }
 
-/// The sum over an ICMPv6 message and its pseudo-header: 0 if its checksum is right.
+/// The sum over an `ICMPv6` message and its pseudo-header: 0 if its checksum is right.
 pub(crate) fn icmpv6_checksum(frame: &[u8]) -> u16 {
     let (ip, message) = frame[14..].split_at(40);
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();

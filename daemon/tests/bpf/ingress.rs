@@ -184,7 +184,7 @@ fn a_member_gets_the_frames_of_its_vlan_without_their_tag() {
             (102, v6_to(SECOND6, MEMBER_MAC)),
             (102, v4_to(SECOND, ENI_MAC)),
             // Priority bits are no part of the VLAN id.
-            (0xe000 | 101, v4_to(FIRST, ENI_MAC)),
+            (0xe000 + 101, v4_to(FIRST, ENI_MAC)),
             // It rests: the node tells the sender.
             (101, v6_to(GONE6, ENI_MAC)),
         ] {
