@@ -1,0 +1,301 @@
+//! What is known of vSwitches, which of them are left alone for a while, and which one is next.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+use model::{SelectionPolicy, VSwitch, VSwitchId, ZoneId, choose};
+
+use crate::call::CallError;
+use crate::random::Random;
+
+/// What is known counts so long; free addresses come and go.
+const FRESH: Duration = Duration::from_mins(10);
+/// A vSwitch without addresses is looked at again after this.
+const FRESH_EMPTY: Duration = Duration::from_secs(15);
+/// A vSwitch that the cloud called exhausted is left alone for this long.
+const BLOCK: Duration = Duration::from_mins(1);
+/// The first repetition of a look that failed.
+const RETRY: Duration = Duration::from_secs(1);
+/// The longest time between two repetitions.
+const RETRY_AT_MOST: Duration = Duration::from_secs(30);
+
+/// vSwitches, by id.
+#[derive(Debug, Clone)]
+pub struct VSwitches {
+    known: BTreeMap<VSwitchId, Known>,
+    random: Random,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Known {
+    /// `Some(None)` is "the cloud knows no such vSwitch".
+    found: Option<Option<VSwitch>>,
+    busy: bool,
+    not_before: Duration,
+    tries: u32,
+    trouble: Option<CallError>,
+    blocked_until: Option<Duration>,
+    last_word: Option<String>,
+}
+
+/// Why there is no vSwitch for a new ENI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoVSwitch {
+    /// They were not described yet; the last error if there was one.
+    Unknown(Option<CallError>),
+    /// The cloud does not know it.
+    Missing(VSwitchId),
+    /// None lies in the zone.
+    NotInZone {
+        /// The zone.
+        zone: ZoneId,
+        /// Where they lie.
+        found: Vec<(VSwitchId, ZoneId)>,
+    },
+    /// None has an address left.
+    Exhausted(Exhausted),
+}
+
+/// vSwitches without an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exhausted {
+    /// All that were asked.
+    pub rooms: Vec<Room>,
+    /// When the first of them is tried again.
+    pub next_try: Duration,
+    /// The cloud's last word, with its RequestId.
+    pub last_word: Option<String>,
+}
+
+/// How full a vSwitch is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// Which.
+    pub id: VSwitchId,
+    /// Addresses free, as last described.
+    pub free: u64,
+    /// Addresses that its block has.
+    pub size: u64,
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} of {} free", self.id, self.free, self.size)
+    }
+}
+
+impl VSwitches {
+    /// Knows nothing yet.
+    pub const fn new(seed: u64) -> Self {
+        Self { known: BTreeMap::new(), random: Random::new(seed) }
+    }
+
+    /// From now on these are kept known.
+    pub fn watch<'a>(&mut self, ids: impl IntoIterator<Item = &'a VSwitchId>) {
+        for id in ids {
+            self.known.entry(id.clone()).or_default();
+        }
+    }
+
+    /// What is known of one.
+    pub fn get(&self, id: &VSwitchId) -> Option<&VSwitch> {
+        self.known.get(id)?.found.as_ref()?.as_ref()
+    }
+
+    /// Those that are to be described now; their answers must come.
+    pub fn due(&mut self, now: Duration) -> Vec<VSwitchId> {
+        let due = |known: &Known| !known.busy && known.not_before <= now;
+        let due = self.known.iter_mut().filter(|(_, known)| due(known));
+        due.map(|(id, known)| {
+            known.busy = true;
+            id.clone()
+        })
+        .collect()
+    }
+
+    /// When [`due`](Self::due) will have one.
+    pub fn wake(&self) -> Option<Duration> {
+        self.known.values().filter(|known| !known.busy).map(|known| known.not_before).min()
+    }
+
+    /// Takes an answer in.
+    pub fn answer(
+        &mut self,
+        id: &VSwitchId,
+        answer: Result<Option<VSwitch>, CallError>,
+        now: Duration,
+    ) {
+        let known = self.known.entry(id.clone()).or_default();
+        known.busy = false;
+        match answer {
+            Ok(found) => {
+                let room = found.as_ref().is_some_and(|vswitch| vswitch.available > 0);
+                known.not_before = now + if room { FRESH } else { FRESH_EMPTY };
+                known.found = Some(found);
+                (known.tries, known.trouble) = (0, None);
+            }
+            Err(error) => {
+                let wait = RETRY.saturating_mul(1 << known.tries.min(8)).min(RETRY_AT_MOST);
+                known.tries = known.tries.saturating_add(1);
+                known.not_before = now + self.random.jitter(wait);
+                known.trouble = Some(error);
+            }
+        }
+    }
+
+    /// The cloud said that it has no address: it is left alone for a while.
+    pub fn block(&mut self, id: &VSwitchId, last_word: String, now: Duration) {
+        let known = self.known.entry(id.clone()).or_default();
+        known.blocked_until = Some(now + BLOCK);
+        known.last_word = Some(last_word);
+        if let Some(Some(vswitch)) = &mut known.found {
+            vswitch.available = 0;
+        }
+        known.not_before = known.not_before.min(now + FRESH_EMPTY);
+    }
+
+    /// Addresses were taken from it.
+    pub fn take(&mut self, id: &VSwitchId, addresses: u32) {
+        if let Some(Some(vswitch)) = self.known.get_mut(id).and_then(|known| known.found.as_mut()) {
+            vswitch.available = vswitch.available.saturating_sub(addresses.into());
+        }
+    }
+
+    /// Whether it is to be left alone.
+    pub fn is_blocked(&self, id: &VSwitchId, now: Duration) -> bool {
+        self.known.get(id).is_some_and(|known| known.blocked(now))
+    }
+
+    /// The one for a new ENI in `zone`, among `ids` in order of preference.
+    pub fn choose(
+        &mut self,
+        ids: &[VSwitchId],
+        zone: &ZoneId,
+        policy: SelectionPolicy,
+        now: Duration,
+    ) -> Result<VSwitch, NoVSwitch> {
+        self.watch(ids);
+        let chance = usize::try_from(self.random.next() >> 33).unwrap_or(0);
+        let all: Vec<(&VSwitchId, &Known)> =
+            ids.iter().filter_map(|id| self.known.get_key_value(id)).collect();
+        let unknown = all.iter().find(|(_, known)| known.found.is_none());
+        if let Some((_, known)) = unknown {
+            return Err(NoVSwitch::Unknown(known.trouble.clone()));
+        }
+        if let Some((id, _)) = all.iter().find(|(_, known)| known.found == Some(None)) {
+            return Err(NoVSwitch::Missing((*id).clone()));
+        }
+        let found = |known: &'_ Known| known.found.clone().flatten();
+        let here: Vec<(&Known, VSwitch)> = all
+            .iter()
+            .filter_map(|(_, known)| Some((*known, found(known)?)))
+            .filter(|(_, vswitch)| &vswitch.zone == zone)
+            .collect();
+        if here.is_empty() {
+            let place = |vswitch: VSwitch| (vswitch.id, vswitch.zone);
+            let found = all.iter().filter_map(|(_, known)| found(known).map(place)).collect();
+            return Err(NoVSwitch::NotInZone { zone: zone.clone(), found });
+        }
+        let usable = here.iter().filter(|(known, _)| !known.blocked(now)).map(|(_, v)| v);
+        let chosen = choose(usable, zone, policy, chance).cloned();
+        chosen.ok_or_else(|| NoVSwitch::Exhausted(Exhausted::of(&here, now)))
+    }
+}
+
+impl Known {
+    fn blocked(&self, now: Duration) -> bool {
+        self.blocked_until.is_some_and(|until| now < until)
+    }
+
+    /// When it may be tried again: at its end if it is blocked, else when it was looked at again.
+    fn next_try(&self) -> Duration {
+        self.blocked_until.unwrap_or_default().max(self.not_before)
+    }
+}
+
+impl Exhausted {
+    fn of(here: &[(&Known, VSwitch)], now: Duration) -> Self {
+        let rooms = here.iter().map(|(_, vswitch)| Room::of(vswitch)).collect();
+        let next_try = here.iter().map(|(known, _)| known.next_try()).min();
+        let last_word = here.iter().find_map(|(known, _)| known.last_word.clone());
+        Self { rooms, next_try: next_try.unwrap_or(now).max(now), last_word }
+    }
+}
+
+impl Room {
+    /// The network, the broadcast and the VPC's three are not to be had.
+    fn of(vswitch: &VSwitch) -> Self {
+        let size = match vswitch.v4 {
+            IpNetwork::V4(block) => u64::from(block.size()).saturating_sub(4),
+            IpNetwork::V6(_) => 0,
+        };
+        Self { id: vswitch.id.clone(), free: vswitch.available, size }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn vswitch(id: &str, zone: &str, available: u64) -> VSwitch {
+        let v4 = "10.0.1.0/24".parse().unwrap();
+        VSwitch { id: VSwitchId::new(id), zone: ZoneId::new(zone), v4, v6: None, available }
+    }
+
+    fn known(all: &[VSwitch]) -> (VSwitches, Vec<VSwitchId>) {
+        let ids: Vec<_> = all.iter().map(|v| v.id.clone()).collect();
+        let mut vswitches = VSwitches::new(1);
+        vswitches.watch(&ids);
+        assert_eq!(vswitches.due(at(0)).len(), ids.len());
+        for vswitch in all {
+            vswitches.answer(&vswitch.id, Ok(Some(vswitch.clone())), at(0));
+        }
+        (vswitches, ids)
+    }
+
+    #[test]
+    fn an_exhausted_vswitch_is_passed_over_for_a_while() {
+        let (mut vswitches, ids) = known(&[vswitch("a", "h", 9), vswitch("b", "h", 9)]);
+        let chosen = |vswitches: &mut VSwitches, now| {
+            vswitches.choose(&ids, &ZoneId::new("h"), SelectionPolicy::Ordered, at(now))
+        };
+        assert_eq!(chosen(&mut vswitches, 1).unwrap().id.as_str(), "a");
+        vswitches.block(&VSwitchId::new("a"), "IpNotEnough (request 1)".to_owned(), at(1));
+        assert_eq!(chosen(&mut vswitches, 1).unwrap().id.as_str(), "b");
+        vswitches.block(&VSwitchId::new("b"), "IpNotEnough (request 2)".to_owned(), at(2));
+        let Err(NoVSwitch::Exhausted(exhausted)) = chosen(&mut vswitches, 3) else { panic!() };
+        assert_eq!(exhausted.next_try, at(61));
+        assert_eq!(exhausted.rooms[0].to_string(), "a: 0 of 252 free");
+        assert_eq!(exhausted.last_word.as_deref(), Some("IpNotEnough (request 1)"));
+
+        // Looked at again in time, and used once the pause is over.
+        assert_eq!(vswitches.due(at(17)).len(), 2);
+        vswitches.answer(&VSwitchId::new("b"), Ok(Some(vswitch("b", "h", 3))), at(17));
+        assert!(chosen(&mut vswitches, 61).is_err());
+        assert_eq!(chosen(&mut vswitches, 62).unwrap().id.as_str(), "b");
+    }
+
+    #[test]
+    fn what_is_not_known_or_not_here_is_said() {
+        let (mut vswitches, ids) = known(&[vswitch("a", "i", 9)]);
+        let here = ZoneId::new("h");
+        let choose = |v: &mut VSwitches, ids: &[VSwitchId]| {
+            v.choose(ids, &here, SelectionPolicy::Most, at(1))
+        };
+        let found = vec![(ids[0].clone(), ZoneId::new("i"))];
+        let zone = ZoneId::new("h");
+        assert_eq!(choose(&mut vswitches, &ids), Err(NoVSwitch::NotInZone { zone, found }));
+        let other = [VSwitchId::new("x")];
+        assert_eq!(choose(&mut vswitches, &other), Err(NoVSwitch::Unknown(None)));
+        assert_eq!(vswitches.due(at(1)), other);
+        vswitches.answer(&other[0], Ok(None), at(1));
+        let missing = NoVSwitch::Missing(other[0].clone());
+        assert_eq!(choose(&mut vswitches, &other), Err(missing));
+    }
+}
