@@ -151,14 +151,27 @@ pub struct Controller {
     settings: ControllerSettings,
     fleet: Fleet<Owner>,
     trunk: Option<EniId>,
-    pods: BTreeMap<SandboxKey, Attempt>,
+    pods: BTreeMap<SandboxKey, Option<Setback>>,
     random: Random,
 }
 
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Attempt {
-    refusal: Option<Refusal>,
-    pending: Option<Pending>,
+/// Why a pod has no ENI under way.
+#[derive(Debug, Clone, PartialEq)]
+enum Setback {
+    Refused(Box<Refusal>),
+    Pending(Box<Pending>),
+}
+
+impl From<Refusal> for Setback {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
+}
+
+impl From<Pending> for Setback {
+    fn from(pending: Pending) -> Self {
+        Self::Pending(Box::new(pending))
+    }
 }
 
 impl Controller {
@@ -248,23 +261,23 @@ impl Controller {
 
     /// What has become of a pod's wish; `None` if it has none.
     pub fn status(&self, sandbox: &SandboxKey) -> Option<Status<'_>> {
-        let attempt = self.pods.get(sandbox)?;
+        let setback = self.pods.get(sandbox)?;
         if let Some(eni) = self.live(sandbox) {
             return Some(match &eni.stage {
                 Stage::Bound(binding) => Status::Bound(eni, binding),
                 Stage::Intended | Stage::Made(_) => Status::Pending(self.progress(eni)),
             });
         }
-        if let Some(refusal) = &attempt.refusal {
-            return Some(Status::Refused(refusal));
-        }
-        attempt.pending.clone().map(Status::Pending)
+        Some(match setback.as_ref()? {
+            Setback::Refused(refusal) => Status::Refused(refusal),
+            Setback::Pending(pending) => Status::Pending((**pending).clone()),
+        })
     }
 
     /// Lets a pod that was refused be tried again.
     pub fn retry(&mut self, sandbox: &SandboxKey) {
-        if let Some(attempt) = self.pods.get_mut(sandbox) {
-            attempt.refusal = None;
+        if let Some(setback) = self.pods.get_mut(sandbox) {
+            *setback = None;
         }
     }
 
@@ -296,18 +309,18 @@ impl Controller {
         vswitches: &mut VSwitches,
         now: Duration,
     ) {
-        let attempt = self.pods.entry(pod.sandbox.clone()).or_default();
-        if attempt.refusal.is_some() || self.live(&pod.sandbox).is_some() {
+        let setback = self.pods.entry(pod.sandbox.clone()).or_default();
+        if matches!(setback, Some(Setback::Refused(_))) || self.live(&pod.sandbox).is_some() {
             return;
         }
-        let attempt = match self.plan(pod, source, vswitches, now) {
+        let setback = match self.plan(pod, source, vswitches, now) {
             Ok(eni) => {
                 self.fleet.add(eni);
-                Attempt::default()
+                None
             }
-            Err(attempt) => attempt,
+            Err(setback) => Some(setback),
         };
-        self.pods.insert(pod.sandbox.clone(), attempt);
+        self.pods.insert(pod.sandbox.clone(), setback);
     }
 
     fn plan(
@@ -316,25 +329,22 @@ impl Controller {
         source: &impl Source,
         vswitches: &mut VSwitches,
         now: Duration,
-    ) -> Result<Eni<Owner>, Attempt> {
-        let refused = |refusal| Attempt { refusal: Some(refusal), pending: None };
-        let pending = |pending| Attempt { refusal: None, pending: Some(pending) };
+    ) -> Result<Eni<Owner>, Setback> {
         let name = &pod.pod_networking;
-        let pod_networking = source.pod_networking(name).ok_or_else(|| {
-            refused(Refusal::Unknown { name: name.clone(), known: source.names() })
-        })?;
-        let not_ready = |why| refused(Refusal::NotReady(name.clone(), why));
+        let unknown = || Refusal::Unknown { name: name.clone(), known: source.names() };
+        let pod_networking = source.pod_networking(name).ok_or_else(unknown)?;
+        let not_ready = |why| Refusal::NotReady(name.clone(), why);
         pod_networking.ready(self.settings.trunking).map_err(not_ready)?;
         let defaults = &self.settings.defaults;
         let ids = pod_networking.vswitches(defaults);
         let vswitch = vswitches.choose(ids, &self.settings.zone, pod_networking.policy, now);
         let vswitch = vswitch.map_err(|why| match why {
-            NoVSwitch::Unknown(trouble) => pending(Pending::VSwitches(trouble)),
-            NoVSwitch::Exhausted(all) => refused(Refusal::Exhausted(name.clone(), all)),
-            other => refused(Refusal::VSwitch(name.clone(), other)),
+            NoVSwitch::Unknown(trouble) => Setback::from(Pending::VSwitches(trouble)),
+            NoVSwitch::Exhausted(all) => Refusal::Exhausted(name.clone(), all).into(),
+            other => Refusal::VSwitch(name.clone(), other).into(),
         })?;
         self.room()?;
-        let trunk = self.trunk.clone().ok_or_else(|| pending(Pending::Trunk))?;
+        let trunk = self.trunk.clone().ok_or(Pending::Trunk)?;
         let spec = EniSpec {
             kind: Kind::Member(trunk),
             vswitch: vswitch.id,
@@ -348,26 +358,21 @@ impl Controller {
         Ok(Eni::intend(self.random.token(), spec, pod.clone()))
     }
 
-    fn room(&self) -> Result<(), Attempt> {
+    fn room(&self) -> Result<(), Setback> {
         let max = self.settings.members;
         let used = self.fleet.iter().count();
         let leaving = self.fleet.iter().filter(|eni| eni.goal == Goal::Gone).count();
         match (u32::try_from(used).unwrap_or(u32::MAX) < max, leaving) {
             (true, _) => Ok(()),
-            (false, 0) => Err(Attempt { refusal: Some(Refusal::Quota { max }), pending: None }),
-            (false, leaving) => {
-                let room = Pending::Room { max, leaving };
-                Err(Attempt { refusal: None, pending: Some(room) })
-            }
+            (false, 0) => Err(Refusal::Quota { max }.into()),
+            (false, leaving) => Err(Pending::Room { max, leaving }.into()),
         }
     }
 
     fn tags(&self, pod: &PodRequest) -> BTreeMap<String, String> {
         let mut tags = self.settings.tags.clone();
-        let name = pod
-            .pod
-            .as_ref()
-            .map_or_else(|| pod.sandbox.container_id.clone(), |pod| pod.to_string());
+        let name =
+            pod.pod.as_ref().map_or_else(|| pod.sandbox.container_id.clone(), ToString::to_string);
         tags.insert("pod".to_owned(), name.chars().take(128).collect());
         tags
     }
@@ -382,14 +387,11 @@ impl Controller {
             vswitches.block(&eni.spec.vswitch, error.to_string(), now);
             return;
         }
-        if let Some(attempt) = self.pods.get_mut(&eni.owner.sandbox) {
-            attempt.refusal = Some(Refusal::Failed(eni.id().cloned(), failure.clone()));
+        if let Some(setback) = self.pods.get_mut(&eni.owner.sandbox) {
+            *setback = Some(Refusal::Failed(eni.id().cloned(), failure.clone()).into());
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
 
 fn keep(steps: Steps<Owner>, store: &mut impl Store, notices: &mut Vec<Notice>) -> Vec<Call> {
     for eni in &steps.puts {
@@ -404,3 +406,6 @@ fn keep(steps: Steps<Owner>, store: &mut impl Store, notices: &mut Vec<Notice>) 
     notices.extend(steps.notices);
     steps.calls
 }
+
+#[cfg(test)]
+mod tests;

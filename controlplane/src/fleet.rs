@@ -217,7 +217,7 @@ impl<T: Clone> Fleet<T> {
             Answer::Created(token, made) => self.created(&token, made, begun, now),
             Answer::Changed(token, verb, done) => self.changed(&token, verb, done, now),
             Answer::Described(ids, seen) => {
-                self.described(&ids, seen, begun, now);
+                self.described(&ids, &seen, begun, now);
                 Vec::new()
             }
         }
@@ -336,7 +336,7 @@ impl<T: Clone> Fleet<T> {
     fn described(
         &mut self,
         ids: &[EniId],
-        seen: Result<Vec<cloud::Eni>, CallError>,
+        seen: &Result<Vec<cloud::Eni>, CallError>,
         begun: Duration,
         now: Duration,
     ) {
@@ -346,7 +346,7 @@ impl<T: Clone> Fleet<T> {
         };
         for life in self.lives.values_mut().filter(asked) {
             life.view.busy = false;
-            match &seen {
+            match seen {
                 Err(error) => life.view.pause(error.clone(), timing, &mut self.random, now),
                 Ok(enis) => {
                     let eni = enis.iter().find(|eni| life.record.id() == Some(&eni.id));

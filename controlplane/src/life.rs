@@ -244,14 +244,14 @@ fn bound<T>(record: &Eni<T>, eni: &cloud::Eni, instance: &InstanceId) -> Option<
     }
     let vlan = match &record.spec.kind {
         Kind::Secondary | Kind::Trunk => None,
-        Kind::Member(trunk) => match eni.vlan() {
-            Some(vlan) => Some(vlan),
-            None => {
+        Kind::Member(trunk) => {
+            let Some(vlan) = eni.vlan() else {
                 let (eni, device_index) = (eni.id.clone(), eni.device_index);
                 let trunk = trunk.clone();
                 return Some(Action::Fail(Failure::NoVlan { eni, trunk, device_index }));
-            }
-        },
+            };
+            Some(vlan)
+        }
     };
     let stack = record.spec.stack;
     let v4 = eni.primary_v4.or_else(|| eni.v4.first().copied()).filter(|_| stack.v4());

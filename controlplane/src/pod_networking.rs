@@ -87,7 +87,7 @@ impl PodNetworking {
 impl From<crds::PodNetworking> for PodNetworking {
     fn from(found: crds::PodNetworking) -> Self {
         let crds::PodNetworking { name, spec } = found;
-        let all = |ids: Option<Vec<String>>| ids.map(|ids| ids.into_iter());
+        let all = |ids: Option<Vec<String>>| ids.map(IntoIterator::into_iter);
         Self {
             name,
             attachment: match spec.eni_options.eni_type {

@@ -275,15 +275,15 @@ impl Simulation {
             Write::Delete(id) => self.delete(&id),
             Write::AssignV4(request) => self.assign_v4(&request),
             Write::AssignV6(request) => self.assign_v6(&request),
-            Write::UnassignV4(id, addresses) => self.unassign(&id, |eni| {
+            Write::UnassignV4(id, addresses) => Ok(self.unassign(&id, |eni| {
                 let primary = eni.primary_v4;
                 eni.v4.retain(|a| Some(*a) == primary || !addresses.contains(a));
                 addresses.iter().any(|a| Some(*a) == primary)
-            }),
-            Write::UnassignV6(id, addresses) => self.unassign(&id, |eni| {
+            })),
+            Write::UnassignV6(id, addresses) => Ok(self.unassign(&id, |eni| {
                 eni.v6.retain(|a| !addresses.contains(a));
                 false
-            }),
+            })),
         };
         self.remember();
         done
@@ -361,7 +361,7 @@ impl Simulation {
             Some(_) => (members, self.limits.members),
             None => (enis, self.limits.enis),
         };
-        let index = (1..).find(|n| self.enis.values().all(|eni| eni.device_index != Some(*n)));
+        let index = (1..=4094).find(|n| self.enis.values().all(|eni| eni.device_index != Some(*n)));
         let eni = self.enis.get_mut(&request.eni);
         let eni = eni.ok_or_else(|| missing(action, Thing::Eni))?;
         if eni.status != EniStatus::Available {
@@ -446,12 +446,8 @@ impl Simulation {
         Ok(Written::V6(v6))
     }
 
-    fn unassign(
-        &mut self,
-        id: &EniId,
-        take: impl FnOnce(&mut Eni) -> bool,
-    ) -> Result<Written, CloudError> {
-        let Some(eni) = self.enis.get_mut(id) else { return Ok(Written::Done) };
+    fn unassign(&mut self, id: &EniId, take: impl FnOnce(&mut Eni) -> bool) -> Written {
+        let Some(eni) = self.enis.get_mut(id) else { return Written::Done };
         let before = eni.v4.len();
         if take(eni) {
             self.violations.push(format!("{id}: its primary address was to be unassigned"));
@@ -460,7 +456,7 @@ impl Simulation {
         if let Some(vswitch) = self.vswitches.get_mut(&eni.vswitch) {
             vswitch.available += freed;
         }
-        Ok(Written::Done)
+        Written::Done
     }
 
     /// ENIs of an instance, attached or on their way.

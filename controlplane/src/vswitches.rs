@@ -30,14 +30,21 @@ pub struct VSwitches {
 
 #[derive(Debug, Clone, Default)]
 struct Known {
-    /// `Some(None)` is "the cloud knows no such vSwitch".
-    found: Option<Option<VSwitch>>,
+    found: Found,
     busy: bool,
     not_before: Duration,
     tries: u32,
     trouble: Option<CallError>,
     blocked_until: Option<Duration>,
     last_word: Option<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+enum Found {
+    #[default]
+    NotAsked,
+    Missing,
+    Here(VSwitch),
 }
 
 /// Why there is no vSwitch for a new ENI.
@@ -101,7 +108,7 @@ impl VSwitches {
 
     /// What is known of one.
     pub fn get(&self, id: &VSwitchId) -> Option<&VSwitch> {
-        self.known.get(id)?.found.as_ref()?.as_ref()
+        self.known.get(id)?.here()
     }
 
     /// Those that are to be described now; their answers must come.
@@ -133,7 +140,7 @@ impl VSwitches {
             Ok(found) => {
                 let room = found.as_ref().is_some_and(|vswitch| vswitch.available > 0);
                 known.not_before = now + if room { FRESH } else { FRESH_EMPTY };
-                known.found = Some(found);
+                known.found = found.map_or(Found::Missing, Found::Here);
                 (known.tries, known.trouble) = (0, None);
             }
             Err(error) => {
@@ -150,7 +157,7 @@ impl VSwitches {
         let known = self.known.entry(id.clone()).or_default();
         known.blocked_until = Some(now + BLOCK);
         known.last_word = Some(last_word);
-        if let Some(Some(vswitch)) = &mut known.found {
+        if let Found::Here(vswitch) = &mut known.found {
             vswitch.available = 0;
         }
         known.not_before = known.not_before.min(now + FRESH_EMPTY);
@@ -158,7 +165,7 @@ impl VSwitches {
 
     /// Addresses were taken from it.
     pub fn take(&mut self, id: &VSwitchId, addresses: u32) {
-        if let Some(Some(vswitch)) = self.known.get_mut(id).and_then(|known| known.found.as_mut()) {
+        if let Some(Known { found: Found::Here(vswitch), .. }) = self.known.get_mut(id) {
             vswitch.available = vswitch.available.saturating_sub(addresses.into());
         }
     }
@@ -180,31 +187,37 @@ impl VSwitches {
         let chance = usize::try_from(self.random.next() >> 33).unwrap_or(0);
         let all: Vec<(&VSwitchId, &Known)> =
             ids.iter().filter_map(|id| self.known.get_key_value(id)).collect();
-        let unknown = all.iter().find(|(_, known)| known.found.is_none());
+        let unknown = all.iter().find(|(_, known)| matches!(known.found, Found::NotAsked));
         if let Some((_, known)) = unknown {
             return Err(NoVSwitch::Unknown(known.trouble.clone()));
         }
-        if let Some((id, _)) = all.iter().find(|(_, known)| known.found == Some(None)) {
+        if let Some((id, _)) = all.iter().find(|(_, known)| matches!(known.found, Found::Missing)) {
             return Err(NoVSwitch::Missing((*id).clone()));
         }
-        let found = |known: &'_ Known| known.found.clone().flatten();
-        let here: Vec<(&Known, VSwitch)> = all
+        let here: Vec<(&Known, &VSwitch)> = all
             .iter()
-            .filter_map(|(_, known)| Some((*known, found(known)?)))
+            .filter_map(|(_, known)| Some((*known, known.here()?)))
             .filter(|(_, vswitch)| &vswitch.zone == zone)
             .collect();
         if here.is_empty() {
-            let place = |vswitch: VSwitch| (vswitch.id, vswitch.zone);
-            let found = all.iter().filter_map(|(_, known)| found(known).map(place)).collect();
+            let place = |vswitch: &VSwitch| (vswitch.id.clone(), vswitch.zone.clone());
+            let found = all.iter().filter_map(|(_, known)| known.here().map(place)).collect();
             return Err(NoVSwitch::NotInZone { zone: zone.clone(), found });
         }
-        let usable = here.iter().filter(|(known, _)| !known.blocked(now)).map(|(_, v)| v);
+        let usable = here.iter().filter(|(known, _)| !known.blocked(now)).map(|(_, v)| *v);
         let chosen = choose(usable, zone, policy, chance).cloned();
         chosen.ok_or_else(|| NoVSwitch::Exhausted(Exhausted::of(&here, now)))
     }
 }
 
 impl Known {
+    const fn here(&self) -> Option<&VSwitch> {
+        match &self.found {
+            Found::Here(vswitch) => Some(vswitch),
+            Found::NotAsked | Found::Missing => None,
+        }
+    }
+
     fn blocked(&self, now: Duration) -> bool {
         self.blocked_until.is_some_and(|until| now < until)
     }
@@ -216,7 +229,7 @@ impl Known {
 }
 
 impl Exhausted {
-    fn of(here: &[(&Known, VSwitch)], now: Duration) -> Self {
+    fn of(here: &[(&Known, &VSwitch)], now: Duration) -> Self {
         let rooms = here.iter().map(|(_, vswitch)| Room::of(vswitch)).collect();
         let next_try = here.iter().map(|(known, _)| known.next_try()).min();
         let last_word = here.iter().find_map(|(known, _)| known.last_word.clone());
