@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use model::TableId;
 use proto::debug::debug_server::{Debug, DebugServer};
 use proto::debug::{
     Drop, EnisReply, EnisRequest, Filter, FiltersReply, FiltersRequest, Pod, PodsReply,
@@ -144,7 +145,7 @@ async fn fill(reply: &mut StatusReply, shown: &Shown) -> Result<(), Status> {
     reply.del_queue = count(queued);
     reply.reaper_queue = count(shown.kernel.reaper_queue());
     let snapshot = Arc::clone(&shown.pool.borrow());
-    reply.pool = Some(snapshot.pool.clone());
+    reply.pool = Some(snapshot.pool);
     reply.last_cloud_error = snapshot.last_cloud_error.clone().unwrap_or_default();
     Ok(())
 }
@@ -191,7 +192,7 @@ fn rule(view: RuleView) -> Rule {
         family: if view.v6 { "ipv6" } else { "ipv4" }.to_owned(),
         priority: view.priority,
         text: view.text,
-        table: view.table.map_or(0, |table| table.get()),
+        table: view.table.map_or(0, TableId::get),
     }
 }
 

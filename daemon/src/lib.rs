@@ -9,6 +9,7 @@ pub mod conflist;
 pub mod ctl;
 pub mod datapath;
 pub mod debug;
+pub mod del_queue;
 pub mod failpoints;
 pub mod ipam;
 pub mod netns;

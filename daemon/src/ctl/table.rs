@@ -141,7 +141,7 @@ fn filter(filter: &Filter) -> Vec<String> {
 
 /// One line a fact.
 pub(super) fn status(reply: &StatusReply) -> String {
-    let pool = reply.pool.clone().unwrap_or_default();
+    let pool = reply.pool.unwrap_or_default();
     let Pool { enis, max_enis, idle, used, resting, capacity, members, max_members, waiting } =
         pool;
     let ready = if reply.ready { "yes".to_owned() } else { format!("no: {}", reply.reason) };

@@ -6,3 +6,5 @@ mod garbage;
 mod one;
 mod queued;
 pub(crate) mod world;
+
+pub(crate) use crash::del as queue_of;

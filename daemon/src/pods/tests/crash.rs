@@ -136,7 +136,7 @@ async fn a_start_restores_what_lives_and_takes_away_what_does_not() {
     "#);
 }
 
-pub(super) fn del(id: &str) -> DelRequest {
+pub(crate) fn del(id: &str) -> DelRequest {
     let sandbox = Sandbox {
         network: "terway".to_owned(),
         container_id: id.to_owned(),

@@ -117,6 +117,18 @@ impl World {
         panic!("it does not come to that: {:#?}", self.state());
     }
 
+    /// Waits in real time, for what the kernel has to tell us.
+    pub(crate) async fn come_to(&self, done: impl Fn(&State) -> bool) {
+        let mut tick = tokio::time::interval(Duration::from_millis(1));
+        for _ in 0..10_000 {
+            if done(&self.state()) {
+                return;
+            }
+            tick.tick().await;
+        }
+        panic!("it does not come to that: {:#?}", self.state());
+    }
+
     /// Until the effect was begun `count` times.
     pub(crate) async fn begun(&self, effect: &str, count: usize) {
         self.until(|state| {
