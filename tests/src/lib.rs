@@ -9,3 +9,5 @@ pub mod image;
 pub mod namespace;
 mod netlink;
 pub mod node;
+pub mod reach;
+pub mod traffic;

@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuHashMap, PerCpuValues};
 use aya::programs::TcAttachType;
 use aya::programs::tc::{
     NlOptions, SchedClassifier, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
 };
+use aya::{Ebpf, EbpfLoader};
 use ipnetwork::IpNetwork;
 use terway_lab_ebpf_common::{
     Counters, Delivery, DropCause, Dropped, DroppedKey, Owner, Port, PortKey, map, program,
@@ -40,7 +40,9 @@ impl fmt::Debug for Programs {
 
 impl Programs {
     pub(super) fn load(object: &Path) -> Result<Self> {
-        let mut ebpf = Ebpf::load_file(object)
+        // Without the kernel's own BTF, which takes longer to read than all the rest.
+        let loaded = EbpfLoader::new().btf(None).load_file(object);
+        let mut ebpf = loaded
             .with_context(|| format!("cannot load {}: run cargo xtask build", object.display()))?;
         for name in [program::FROM_NODE, program::TO_ENI, program::FROM_OUTSIDE] {
             classifier(&mut ebpf, name)?
