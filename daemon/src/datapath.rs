@@ -3,6 +3,18 @@
 //! `desired` says what the kernel should hold, `diff` what has to be done, both pure;
 //! `kernel` reads and runs. One thread (`actor`) owns what is desired; this is the handle to it.
 
+mod actor;
+mod desired;
+mod diff;
+mod kernel;
+mod names;
+mod reaper;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod trunk;
+mod types;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +22,11 @@ use std::time::Duration;
 use model::{EniId, IfName, IpPair, LinkIndex, Mac, Mark, PodRef, SandboxKey, TableId, VlanId};
 
 use crate::bpf::BpfError;
+pub use crate::bpf::Direction;
 use crate::netns::NetNsError;
+use actor::{Actor, Mended, Threads};
+use kernel::survey::{self, Survey};
+use types::Verdict;
 
 /// An ENI whose NIC is plugged into this node, as the cloud describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,23 +125,19 @@ pub struct Pod {
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
     /// The namespace cannot be opened or entered.
-    #[error("namespace of sandbox {key}")]
+    #[error("the network namespace of {owner}")]
     Namespace {
         /// Whose.
-        key: SandboxKey,
+        owner: String,
         /// Why.
         #[source]
         source: NetNsError,
     },
     /// The namespace is the daemon's own.
-    #[error(
-        "network namespace {path} of sandbox {key} is the node's own; give the pod one of its own"
-    )]
+    #[error("the network namespace of {owner} is the node's own; give the pod one of its own")]
     OwnNamespace {
         /// Whose.
-        key: SandboxKey,
-        /// Its path.
-        path: PathBuf,
+        owner: String,
     },
     /// The NIC did not come.
     #[error(
@@ -224,8 +236,10 @@ pub struct Options {
     pub primary_mac: Mac,
     /// Families.
     pub stack: model::IpStack,
-    /// Where the rules go by.
+    /// What the rules go by.
     pub rule_layout: RuleLayout,
+    /// The bits of the packet mark that are ours, as in every ENI's mark.
+    pub mark_mask: u32,
     /// The eBPF object file.
     pub object: PathBuf,
     /// Directory of the pins, with the schema version in it.
@@ -256,15 +270,6 @@ pub struct RuleView {
     pub text: String,
     /// The table it looks up, if it does.
     pub table: Option<TableId>,
-}
-
-/// Where a filter sits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Direction {
-    /// What comes in by the link.
-    Ingress,
-    /// What leaves by it.
-    Egress,
 }
 
 /// A filter on one of our links that the kernel has now.
@@ -300,101 +305,195 @@ pub struct Changes {
 /// The datapath: a handle to the one thread that owns what is desired and talks to the kernel.
 /// The node's namespace is that of the thread that calls [`start`](Self::start).
 #[derive(Debug, Clone)]
-pub struct Datapath;
+pub struct Datapath(Threads);
+
+/// An ENI's link that is looked for in vain is looked for again when a link comes, and this often
+/// at least: an event may be lost.
+const LOOK: Duration = Duration::from_secs(1);
+/// Some ops have effects of their own: what a round has changed is looked at in the next.
+const ROUNDS: u32 = 4;
+/// How often a survey that was overtaken by an ADD is taken again beside the owner's thread.
+const SURVEYS: u32 = 3;
 
 impl Datapath {
     /// Loads the programs and reads the node; changes nothing yet but node-wide sysctls.
-    pub async fn start(_options: Options) -> Result<Self, DatapathError> {
-        unimplemented!("owner: datapath")
+    pub async fn start(options: Options) -> Result<Self, DatapathError> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let thread = std::thread::Builder::new().name("datapath-start".to_owned());
+        thread
+            .spawn(move || drop(reply.send(actor::start(&options))))
+            .map_err(|source| DatapathError::Read { what: "the first thread", source })?;
+        answer.await.map_err(|_ended| DatapathError::Stopped)?.map(Self)
     }
 
     /// Waits (at most `wait`) for the ENI's link, brings it up as designed and keeps it so.
     /// All ENIs' tables get all local pods. Again is fine.
-    pub async fn set_eni(&self, _eni: EniSpec, _wait: Duration) -> Result<EniLink, DatapathError> {
-        unimplemented!("owner: datapath")
+    pub async fn set_eni(&self, eni: EniSpec, wait: Duration) -> Result<EniLink, DatapathError> {
+        let (id, mac) = (eni.id.clone(), eni.mac);
+        match tokio::time::timeout(wait, self.wait_eni(eni)).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(DatapathError::NoLink { eni: id, mac, waited: wait }),
+        }
+    }
+
+    async fn wait_eni(&self, eni: EniSpec) -> Result<EniLink, DatapathError> {
+        let mut links = self.0.links.clone();
+        loop {
+            links.borrow_and_update();
+            let found = self.0.reader.ask(|()| survey::links()).await??;
+            let spec = eni.clone();
+            let set = self.0.owner.ask(move |actor| actor.set_eni(&spec, &found)).await??;
+            if let Some(link) = set {
+                return Ok(link);
+            }
+            // Cancel safe: whether it was the event or the time does not matter.
+            _ = tokio::time::timeout(LOOK, links.changed()).await;
+        }
     }
 
     /// Takes the ENI out of the desired state; a link that is gone is success.
-    pub async fn remove_eni(&self, _id: &EniId) -> Result<(), DatapathError> {
-        unimplemented!("owner: datapath")
+    pub async fn remove_eni(&self, id: &EniId) -> Result<(), DatapathError> {
+        let id = id.clone();
+        self.0.owner.ask(move |actor| actor.remove_eni(&id)).await?
     }
 
     /// Chooses names, indexes and MACs; no effect.
-    pub async fn plan_pod(&self, _spec: &PodSpec) -> Result<PodLink, DatapathError> {
-        unimplemented!("owner: datapath")
+    pub async fn plan_pod(&self, spec: &PodSpec) -> Result<PodLink, DatapathError> {
+        let spec = spec.clone();
+        self.0.owner.ask(move |actor| actor.plan_pod(&spec)).await?
     }
 
     /// Builds the pod's network; rolled back on error. Again is fine. The links are as planned
     /// unless somebody took their numbers meanwhile: what is returned goes to the checkpoint.
-    pub async fn add_pod(&self, _pod: Pod) -> Result<PodLink, DatapathError> {
-        unimplemented!("owner: datapath")
+    pub async fn add_pod(&self, pod: Pod) -> Result<PodLink, DatapathError> {
+        self.0.owner.ask(move |actor| actor.add_pod(pod)).await?
     }
 
     /// Takes it away: routes and map entries at once, the addresses become tombstones, the
     /// link goes to the reaper. What is gone is success.
-    pub async fn del_pod(&self, _pod: &Pod) -> Result<(), DatapathError> {
-        unimplemented!("owner: datapath")
+    pub async fn del_pod(&self, pod: &Pod) -> Result<(), DatapathError> {
+        let pod = pod.clone();
+        self.0.owner.ask(move |actor| actor.del_pod(&pod)).await?
     }
 
     /// Removes the tombstones of addresses that have rested.
-    pub async fn bury(&self, _addresses: IpPair) -> Result<(), DatapathError> {
-        unimplemented!("owner: datapath")
+    pub async fn bury(&self, addresses: IpPair) -> Result<(), DatapathError> {
+        self.0.owner.ask(move |actor| actor.bury(addresses)).await?
     }
 
     /// The addresses that have a tombstone: after a crash those that do not rest are to be buried.
     pub async fn tombstones(&self) -> Result<Vec<IpAddr>, DatapathError> {
-        unimplemented!("owner: datapath")
+        self.0.owner.ask(|actor| actor.tombstones()).await
     }
 
     /// How the kernel differs from what the pod and its ENI should have, one sentence each.
-    pub async fn check_pod(&self, _key: &SandboxKey) -> Result<Vec<String>, DatapathError> {
-        unimplemented!("owner: datapath")
+    pub async fn check_pod(&self, key: &SandboxKey) -> Result<Vec<String>, DatapathError> {
+        let (asked, key) = (key.clone(), key.clone());
+        let scope = self.0.owner.ask(move |actor| actor.pod_scope(&asked)).await??;
+        let survey = self.0.reader.ask(move |()| Survey::take(&scope)).await??;
+        self.0.owner.ask(move |actor| actor.check(&key, &survey)).await?
     }
 
     /// At start: makes these the desired state (ENIs are set before by `set_eni`) without any op.
-    pub async fn restore(&self, _pods: Vec<Pod>) -> Result<(), DatapathError> {
-        unimplemented!("owner: datapath")
+    pub async fn restore(&self, pods: Vec<Pod>) -> Result<(), DatapathError> {
+        self.0.owner.ask(move |actor| actor.restore(pods)).await?
     }
 
     /// Reads the kernel, and runs the difference to the desired state; removes what is ours and
     /// not desired. The reading does not hold up an ADD.
     pub async fn repair(&self) -> Result<Repairs, DatapathError> {
-        unimplemented!("owner: datapath")
+        let mut total = Repairs::default();
+        for _ in 0..ROUNDS {
+            let (repairs, again) = self.mend().await?;
+            total.mended.extend(repairs.mended);
+            total.moved.extend(repairs.moved);
+            total.left = repairs.left;
+            if !again {
+                break;
+            }
+        }
+        Ok(total)
+    }
+
+    async fn mend(&self) -> Result<(Repairs, bool), DatapathError> {
+        for _ in 0..SURVEYS {
+            let (scope, generation) = self.0.owner.ask(|actor| actor.scope()).await?;
+            let survey = self.0.reader.ask(move |()| Survey::take(&scope)).await??;
+            let mend = move |actor: &mut Actor| actor.mend(&survey, Some(generation));
+            if let Mended::Done { repairs, again } = self.0.owner.ask(mend).await?? {
+                return Ok((repairs, again));
+            }
+        }
+        let mend = |actor: &mut Actor| {
+            let survey = Survey::take(&actor.scope().0)?;
+            actor.mend(&survey, None)
+        };
+        match self.0.owner.ask(mend).await?? {
+            Mended::Done { repairs, again } => Ok((repairs, again)),
+            Mended::Stale => Ok((Repairs::default(), false)),
+        }
     }
 
     /// Tells of changes by others that `repair` would undo. Wait for a change, let the dust settle
     /// for some milliseconds, repair.
     pub fn changes(&self) -> tokio::sync::watch::Receiver<Changes> {
-        unimplemented!("owner: datapath")
+        self.0.changes.clone()
     }
 
     /// Our rules, as the kernel has them.
     pub async fn rules(&self) -> Result<Vec<RuleView>, DatapathError> {
-        unimplemented!("owner: datapath")
+        let rules = self.0.reader.ask(|()| survey::rules()).await??;
+        Ok(rules.iter().map(RuleView::from).collect())
     }
 
     /// The filters on our links, as the kernel has them.
     pub async fn filters(&self) -> Result<Vec<FilterView>, DatapathError> {
-        unimplemented!("owner: datapath")
+        let devs = self.0.owner.ask(|actor| actor.devs()).await?;
+        self.0.reader.ask(move |()| survey::filters(&devs)).await?
     }
 
     /// The ENIs that were set, and their links as last seen.
     pub async fn enis(&self) -> Result<Vec<(EniSpec, Option<EniLink>)>, DatapathError> {
-        unimplemented!("owner: datapath")
+        self.0.owner.ask(|actor| actor.enis()).await
     }
 
     /// The node's own link and addresses.
     pub async fn primary(&self) -> Result<Primary, DatapathError> {
-        unimplemented!("owner: datapath")
+        self.0.owner.ask(|actor| actor.primary()).await
     }
 
     /// Dropped frames by cause name, summed over CPUs.
     pub async fn drops(&self) -> Result<Vec<(&'static str, u64)>, DatapathError> {
-        unimplemented!("owner: datapath")
+        self.0.owner.ask(|actor| actor.drops()).await?
     }
 
     /// Links that the reaper has still to delete.
     pub fn reaper_queue(&self) -> usize {
-        unimplemented!("owner: datapath")
+        self.0.reaper.queued()
+    }
+}
+
+impl Pod {
+    fn has(&self, address: IpAddr) -> bool {
+        self.spec.addresses.iter().any(|own| own == address)
+    }
+
+    /// Whether both have an address, or a member, in common: two sandboxes of one pod may overlap.
+    fn shares_with(&self, other: &Self) -> bool {
+        let address = other.spec.addresses.iter().any(|address| self.has(address));
+        let vlan = |pod: &Self| pod.spec.member.as_ref().map(|member| member.vlan);
+        let member = vlan(self).is_some() && vlan(self) == vlan(other);
+        address || (member && self.spec.eni == other.spec.eni)
+    }
+}
+
+impl From<&types::Rule> for RuleView {
+    fn from(rule: &types::Rule) -> Self {
+        let table = match rule.verdict {
+            Verdict::Lookup(table) | Verdict::LookupNoDefault(table) => Some(table),
+            Verdict::Unreachable => None,
+        };
+        let v6 = rule.family == types::Family::V6;
+        Self { v6, priority: rule.priority, text: rule.text(), table }
     }
 }
