@@ -344,3 +344,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("x-acs-retry-after")?.to_str().ok()?;
     text.parse().ok().map(Duration::from_millis)
 }
+
+#[cfg(test)]
+mod tests;

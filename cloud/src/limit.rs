@@ -54,10 +54,8 @@ impl Budgets {
 
     /// Waits for room for one call of `action`; fails at once when that lies behind the deadline.
     pub(crate) async fn take(&self, action: Action, deadline: Instant) -> Result<(), Spent> {
-        match self.0.get(&action) {
-            Some(budget) => budget.take(deadline).await,
-            None => Ok(()),
-        }
+        let budget = self.0.get(&action).expect("every action has a budget");
+        budget.take(deadline).await
     }
 }
 

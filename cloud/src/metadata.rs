@@ -362,3 +362,6 @@ fn list<T: FromStr>(path: &str, text: &str) -> Result<Vec<T>, MetadataError> {
     let words = text.split(between).filter(|word| !word.is_empty());
     words.map(|word| parse(path, word)).collect()
 }
+
+#[cfg(test)]
+mod tests;
