@@ -378,6 +378,8 @@ mod tests {
         let (enis, next) = page.read().unwrap();
         assert_eq!(next.as_deref(), Some("more"));
         assert_eq!(enis[0].vlan().unwrap().get(), 1027);
+        let detached = Eni { trunk: None, ..enis[0].clone() };
+        assert_eq!(detached.vlan(), None, "the number of a NIC is no VLAN");
         let expected = Eni {
             id: EniId::new("eni-1"),
             mac: "00:16:3e:00:00:01".parse().unwrap(),

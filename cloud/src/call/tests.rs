@@ -68,6 +68,7 @@ async fn what_arrives_is_what_was_signed() {
     assert_eq!((request.method.as_str(), request.url.path()), ("POST", "/"));
     assert!(request.body.is_empty());
     assert_eq!(header(request, "content-length"), "0");
+    assert_eq!(header(request, "host"), server.address().to_string());
     assert_eq!(header(request, "x-acs-action"), "CreateNetworkInterface");
     assert_eq!(header(request, "x-acs-version"), "2014-05-26");
     assert_eq!(header(request, "x-acs-date"), "2026-11-20T12:00:00Z");
@@ -140,6 +141,14 @@ async fn a_refusal_after_a_lost_answer_proves_nothing() {
     let error = client(&server.uri()).attach_eni(&attach(), within(10_000)).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::Unknown);
     assert_eq!(error.meaning(), Some(&Meaning::EniState));
+}
+
+#[tokio::test]
+async fn a_refusal_after_an_error_page_proves_nothing() {
+    let script = [Turn::Page(502, "<html>"), Turn::Refuse(400, "InvalidOperation.InvalidEniState")];
+    let server = cloud(&script).await;
+    let error = client(&server.uri()).attach_eni(&attach(), within(10_000)).await.unwrap_err();
+    assert!(matches!(error, CloudError::Unknown { attempts: 2, .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -325,10 +334,12 @@ async fn keys_that_could_not_be_renewed_serve_to_their_end() {
     metadata.reset().await;
     set_time("2026-11-20T17:59:00Z");
     client.attach_eni(&attach(), within(5_000)).await.unwrap();
+    client.attach_eni(&attach(), within(5_000)).await.unwrap();
+    assert_eq!(requests(&metadata).await.len(), 1, "it is not asked with every call");
     set_time("2026-11-20T18:00:00Z");
     let error = client.attach_eni(&attach(), within(5_000)).await.unwrap_err();
     assert!(matches!(error, CloudError::Credentials { .. }), "{error:?}");
-    assert_eq!(session_tokens(&server).await, ["old", "old"]);
+    assert_eq!(session_tokens(&server).await, ["old", "old", "old"]);
 }
 
 #[tokio::test]
