@@ -153,9 +153,7 @@ fn a_daemon_that_dies_during_the_call_is_one_to_wait_for() {
     let socket = daemon.socket();
     let conf = conf(json!({ "agentSocket": socket }));
     let killer = std::thread::spawn(move || {
-        while daemon.seen().is_empty() {
-            std::thread::yield_now();
-        }
+        daemon.wait_for_call();
         drop(daemon);
     });
     let run = plugin(&variables("ADD", &[("CNI_NETNS", netns.path())]), &conf);

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -60,6 +61,7 @@ struct Fake {
     answer: Answer,
     /// With the `grpc-timeout` of each.
     seen: Arc<Mutex<Vec<(Seen, String)>>>,
+    arrived: Sender<()>,
 }
 
 impl Fake {
@@ -75,6 +77,8 @@ impl Fake {
     {
         let timeout = request.metadata().get("grpc-timeout").unwrap().to_str().unwrap().to_owned();
         self.seen.lock().unwrap().push((seen(request.into_inner()), timeout));
+        // Most tests do not wait for it.
+        drop(self.arrived.send(()));
         match &self.answer {
             Answer::Succeed => Ok(Response::new(reply)),
             Answer::Fail(failure) => Err(proto::failure::to_status(failure)),
@@ -115,6 +119,7 @@ impl Agent for Fake {
 pub(crate) struct Daemon {
     pub(crate) dir: TempDir,
     seen: Arc<Mutex<Vec<(Seen, String)>>>,
+    arrivals: Receiver<()>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -123,7 +128,8 @@ impl Daemon {
     pub(crate) fn start(answer: Answer) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let seen = Arc::default();
-        let fake = Fake { answer, seen: Arc::clone(&seen) };
+        let (arrived, arrivals) = mpsc::channel();
+        let fake = Fake { answer, seen: Arc::clone(&seen), arrived };
         let (stop, stopped) = oneshot::channel::<()>();
         let listener = std::os::unix::net::UnixListener::bind(dir.path().join("agent.sock"));
         let listener = listener.unwrap();
@@ -139,11 +145,16 @@ impl Daemon {
                 }
             });
         });
-        Self { dir, seen, stop: Some(stop), thread: Some(thread) }
+        Self { dir, seen, arrivals, stop: Some(stop), thread: Some(thread) }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("agent.sock")
+    }
+
+    /// Returns when a call has come in.
+    pub(crate) fn wait_for_call(&self) {
+        self.arrivals.recv_timeout(Duration::from_mins(1)).unwrap();
     }
 
     /// What came in, in order.
