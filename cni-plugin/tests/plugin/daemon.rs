@@ -4,7 +4,9 @@ use std::fs;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use insta::assert_snapshot;
 use nix::sys::socket::{
@@ -226,6 +228,32 @@ fn a_socket_of_another_user_is_not_used() {
     give(daemon.dir.path(), 0);
     assert_eq!(ask("ADD", &socket, LONG).code, 0);
     assert_eq!(daemon.seen().len(), 1);
+}
+
+#[test]
+fn a_listener_of_another_user_is_not_used() {
+    assert!(nix::unistd::geteuid().is_root(), "run this test as root: it becomes another user");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.sock");
+    let listener =
+        socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+    // The kernel takes down who called listen(), not who made the socket.
+    let listens = Command::new("perl")
+        .args(["-e", "listen(STDIN, 8) or die $!"])
+        .stdin(listener.try_clone().unwrap())
+        .uid(65534)
+        .status();
+    assert!(listens.unwrap().success());
+    assert_snapshot!(ask("ADD", &path, LONG).error(), @r#"
+    {
+      "cniVersion": "1.1.0",
+      "code": 999,
+      "msg": "pod shop/web-0: who listens on DIR/agent.sock is user 65534, not root",
+      "details": "terwayd was not called; find out who made it; restart terwayd as root"
+    }
+    "#);
+    assert_eq!(codes(&path, LONG), [999, 999, 999, 50]);
 }
 
 #[test]

@@ -77,8 +77,7 @@ impl Fake {
     {
         let timeout = request.metadata().get("grpc-timeout").unwrap().to_str().unwrap().to_owned();
         self.seen.lock().unwrap().push((seen(request.into_inner()), timeout));
-        // Most tests do not wait for it.
-        drop(self.arrived.send(()));
+        self.arrived.send(()).unwrap();
         match &self.answer {
             Answer::Succeed => Ok(Response::new(reply)),
             Answer::Fail(failure) => Err(proto::failure::to_status(failure)),
