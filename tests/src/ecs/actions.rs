@@ -18,6 +18,8 @@ use super::cloud::{Answer, Cloud, Moment};
 use super::refusal::Refusal;
 use super::tokens::TokenKey;
 
+pub(crate) use permissions::permission;
+
 /// Which API an endpoint serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Product {

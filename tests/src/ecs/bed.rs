@@ -114,12 +114,12 @@ impl Bed {
         while let Some(due) = self.cloud.operations.next_due() {
             self.now = self.now.max(due);
             for work in self.cloud.tick(self.now) {
-                self.finish(work, Ok(()));
+                self.finish(work, &Ok(()));
             }
         }
     }
 
-    pub(crate) fn finish(&mut self, work: Work, outcome: Result<(), String>) {
+    pub(crate) fn finish(&mut self, work: Work, outcome: &Result<(), String>) {
         if outcome.is_ok() {
             self.done.extend(work.effects);
         }

@@ -236,9 +236,9 @@ impl Cloud {
     }
 
     /// The wires have followed, or refused to and said why.
-    pub(crate) fn finish(&mut self, id: OperationId, outcome: Result<(), String>, now: Timestamp) {
+    pub(crate) fn finish(&mut self, id: OperationId, outcome: &Result<(), String>, now: Timestamp) {
         let Some(operation) = self.operations.finish(id) else { return };
-        if let Err(why) = &outcome {
+        if let Err(why) = outcome {
             self.failures.push(format!("{}: {why}", operation.eni));
         }
         if let Some(token) = &operation.token {

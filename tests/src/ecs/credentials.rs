@@ -81,10 +81,10 @@ impl Keyring {
 
     /// What the metadata service gives for a role: the same until half of its life is over.
     pub(crate) fn of_role(&mut self, role: &str, now: Timestamp, random: &mut Random) -> RoleKey {
-        if let Some(current) = self.roles.get(role) {
-            if now + ROLE_LIFE / 2 < current.until {
-                return current.clone();
-            }
+        if let Some(current) = self.roles.get(role)
+            && now + ROLE_LIFE / 2 < current.until
+        {
+            return current.clone();
         }
         let mut hex = || format!("{:016x}{:016x}", random.next(), random.next());
         let (id, secret, token) = (format!("STS.{}", hex()), hex(), hex());

@@ -105,6 +105,13 @@ impl Operations {
         Some(operation)
     }
 
+    /// Forgets the change of an ENI; what was begun is never finished.
+    pub(crate) fn abandon(&mut self, eni: &EniId) {
+        if let Some(id) = self.by_eni.get(eni).copied() {
+            self.finish(id);
+        }
+    }
+
     pub(crate) fn get_mut(&mut self, id: OperationId) -> Option<&mut Operation> {
         self.in_flight.get_mut(&id)
     }

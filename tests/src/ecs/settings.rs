@@ -31,6 +31,9 @@ pub struct Settings {
     pub eni_quota: usize,
     /// How many addresses one Assign or Unassign of IPv4 or IPv6 may name or ask for.
     pub assign_batch: usize,
+    /// How far the cloud's clock, by which signatures are judged, is ahead of the machine's, in
+    /// seconds.
+    pub clock_ahead_s: i32,
 }
 
 impl Default for Settings {
@@ -59,6 +62,7 @@ impl Default for Settings {
             token_seconds: 24 * 60 * 60,
             eni_quota: 10_000,
             assign_batch: 10,
+            clock_ahead_s: 0,
         }
     }
 }

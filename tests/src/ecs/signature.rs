@@ -2,7 +2,7 @@
 //! older HMAC-SHA1 in parameters, which many tools still send.
 
 mod acs3;
-mod hmac_sha1;
+pub(crate) mod hmac_sha1;
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
 //! Objects of the cloud as the API's JSON: sets are wrapped twice, times are in UTC to the second.
 
 use jiff::Timestamp;
+use model::{InstanceId, SecurityGroupId};
 use serde_json::{Value, json};
 
 use super::addresses::AddressPool;
@@ -21,7 +22,7 @@ pub(crate) fn tags(tags: &Tags) -> Value {
 }
 
 pub(crate) fn groups(eni: &Eni) -> Value {
-    let list: Vec<_> = eni.groups.iter().map(|group| group.as_str()).collect();
+    let list: Vec<_> = eni.groups.iter().map(SecurityGroupId::as_str).collect();
     json!({ "SecurityGroupId": list })
 }
 
@@ -76,7 +77,7 @@ pub(crate) fn eni_with_attachment(found: &Eni) -> Value {
         json!({
             "CreationTime": time(found.created),
             "DeleteOnRelease": found.delete_on_release,
-            "InstanceId": found.instance().map(|id| id.as_str()).unwrap_or_default(),
+            "InstanceId": found.instance().map(InstanceId::as_str).unwrap_or_default(),
             "Attachment": attachment(found),
             "NetworkInterfaceTrafficMode": "Standard",
             "QueueNumber": 1,

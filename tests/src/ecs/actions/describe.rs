@@ -1,7 +1,9 @@
 //! `DescribeNetworkInterfaces` and the attributes of one: reads, which may lag.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 
+use model::{EniId, InstanceId};
 use serde_json::{Value, json};
 
 use super::{NUMBER, TAGS, TEXT, TEXTS};
@@ -73,7 +75,7 @@ pub(super) fn attribute(
         return Err(Refusal::invalid("Attribute", "basic or attachment"));
     }
     let view = cloud.seen(moment);
-    let found = view.eni(&model::EniId::new(id)).ok_or_else(|| Refusal::eni_not_found(id))?;
+    let found = view.eni(&EniId::new(id)).ok_or_else(|| Refusal::eni_not_found(id))?;
     let mut body = views::eni_with_attachment(found);
     let members: Vec<_> = view.members_of(&found.id).map(|member| member.id.as_str()).collect();
     if let Some(attachment) = body.get_mut("Attachment") {
@@ -103,7 +105,7 @@ fn matches(eni: &Eni, arguments: &Arguments) -> bool {
         let asked = arguments.texts(name);
         asked.is_empty() || asked.iter().any(|asked| has(asked))
     };
-    text("InstanceId", eni.instance().map(|id| id.as_str()).unwrap_or_default())
+    text("InstanceId", eni.instance().map(InstanceId::as_str).unwrap_or_default())
         && text("VSwitchId", eni.vswitch.as_str())
         && text("VpcId", eni.vpc.as_str())
         && text("Type", eni.type_name())
@@ -117,7 +119,7 @@ fn matches(eni: &Eni, arguments: &Arguments) -> bool {
         && any("NetworkInterfaceId", &|asked| eni.id.as_str() == asked)
         && any("PrivateIpAddress", &|asked| eni.v4.iter().any(|own| own.to_string() == asked))
         && any("Ipv6Address", &|asked| {
-            asked.parse().is_ok_and(|asked: std::net::Ipv6Addr| eni.v6.contains(&asked))
+            asked.parse().is_ok_and(|asked: Ipv6Addr| eni.v6.contains(&asked))
         })
         && has_tags(&eni.tags, &arguments.records("Tag"))
 }

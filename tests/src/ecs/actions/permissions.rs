@@ -265,7 +265,7 @@ fn cidr(name: &str, text: &str, fits: fn(&IpNetwork) -> bool) -> Result<Peer, Re
 }
 
 /// A rule as `DescribeSecurityGroupAttribute` shows it.
-pub(super) fn permission(rule: &Rule) -> Value {
+pub(crate) fn permission(rule: &Rule) -> Value {
     let (v4, v6, group) = match &rule.peer {
         Peer::Cidr(IpNetwork::V4(block)) => (block.to_string(), String::new(), String::new()),
         Peer::Cidr(IpNetwork::V6(block)) => (String::new(), block.to_string(), String::new()),

@@ -133,7 +133,7 @@ fn attach_takes_its_time_and_is_in_use_only_when_the_wires_have_followed() {
     bed.advance(0.2);
     let work = bed.cloud.tick(bed.now).remove(0);
     assert_eq!(bed.status_now(&eni), "Attaching", "the wires have not followed");
-    bed.finish(work, Ok(()));
+    bed.finish(work, &Ok(()));
     assert_eq!(bed.status_now(&eni), "InUse");
     assert!(matches!(&bed.done[..], [Effect::Plug(plugged)]
         if plugged.kind == PluggedKind::Secondary && plugged.instance == "node1"));
@@ -147,7 +147,7 @@ fn an_attach_that_the_wires_refuse_ends_available_and_is_recorded() {
     bed.start("AttachNetworkInterface", &pairs).unwrap();
     bed.advance(1.0);
     let work = bed.cloud.tick(bed.now).remove(0);
-    bed.finish(work, Err("no such namespace".to_owned()));
+    bed.finish(work, &Err("no such namespace".to_owned()));
     assert_eq!(bed.status_now(&eni), "Available");
     assert_eq!(bed.cloud.failures, [format!("{eni}: no such namespace")]);
 }
@@ -321,7 +321,7 @@ fn an_assign_that_the_wires_refuse_keeps_nothing() {
     bed.start("AssignPrivateIpAddresses", &pairs).unwrap();
     bed.advance(1.0);
     let work = bed.cloud.tick(bed.now).remove(0);
-    bed.finish(work, Err("no route".to_owned()));
+    bed.finish(work, &Err("no route".to_owned()));
     let body = bed.call("AssignPrivateIpAddresses", &pairs).unwrap();
     let assigned = &body["AssignedPrivateIpAddressesSet"]["PrivateIpSet"]["PrivateIpAddress"];
     assert_eq!(*assigned, json!(["10.0.2.2", "10.0.2.3"]), "the token was free again");

@@ -98,11 +98,11 @@ fn canonical(
 ) -> Result<String, Refusal> {
     let of_query = encoding::pairs(request.query)?.len();
     let query = encoding::canonical(parameters.get(..of_query).unwrap_or_default());
-    let mut headers = String::new();
-    for name in names {
+    let line = |name: &&str| {
         let value = request.headers.get(*name).map(|value| value.trim()).unwrap_or_default();
-        headers.push_str(&format!("{name}:{value}\n"));
-    }
+        format!("{name}:{value}\n")
+    };
+    let headers: String = names.iter().map(line).collect();
     let content = header(request, "x-acs-content-sha256")?;
     let Request { method, path, .. } = request;
     Ok(format!("{method}\n{path}\n{query}\n{headers}\n{}\n{content}", names.join(";")))

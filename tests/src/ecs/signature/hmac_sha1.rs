@@ -61,6 +61,18 @@ pub(super) fn verify(
     Ok(Call { action, version, parameters, access_key })
 }
 
+/// The parameters with a signature over them, for tests that speak HTTP.
+#[cfg(test)]
+pub(crate) fn sign(
+    method: &str,
+    mut parameters: Vec<(String, String)>,
+    secret: &str,
+) -> Vec<(String, String)> {
+    let signed = signature(secret, &string_to_sign(method, &parameters)).unwrap();
+    parameters.push(("Signature".to_owned(), signed));
+    parameters
+}
+
 fn string_to_sign(method: &str, parameters: &[(String, String)]) -> String {
     let signed: Vec<_> =
         parameters.iter().filter(|(name, _)| name != "Signature").cloned().collect();
@@ -100,10 +112,8 @@ mod tests {
         .to_vec()
     }
 
-    fn signed(mut parameters: Vec<(String, String)>, secret: &str) -> Vec<(String, String)> {
-        let signature = signature(secret, &string_to_sign("POST", &parameters)).unwrap();
-        parameters.push(("Signature".to_owned(), signature));
-        parameters
+    fn signed(parameters: Vec<(String, String)>, secret: &str) -> Vec<(String, String)> {
+        sign("POST", parameters, secret)
     }
 
     fn code(parameters: Vec<(String, String)>) -> String {
