@@ -8,6 +8,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -15,6 +16,8 @@ use sha2::{Digest as _, Sha256};
 use crate::agent::{DelRequest, Sandbox};
 
 const EXTENSION: &str = "del";
+
+static TURN: AtomicU64 = AtomicU64::new(0);
 
 /// A queued DEL and the file that holds it.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +33,9 @@ pub struct Queued {
 pub fn push(dir: &Path, request: &DelRequest) -> io::Result<PathBuf> {
     create_dir(dir)?;
     let path = path_of(dir, request.sandbox.as_ref().unwrap_or(&Sandbox::default()));
-    let aside = path.with_extension(format!("{}.tmp", std::process::id()));
+    // Others push the same DEL at the same time: other processes, and other threads of this one.
+    let turn = TURN.fetch_add(1, Ordering::Relaxed);
+    let aside = path.with_extension(format!("{}-{turn}.tmp", std::process::id()));
     let written = write(&aside, &request.encode_to_vec()).and_then(|()| fs::rename(&aside, &path));
     if let Err(error) = written {
         drop(fs::remove_file(&aside));
@@ -164,6 +169,18 @@ mod tests {
         fs::create_dir(&blocker).unwrap();
         push(dir.path(), &request("a")).unwrap_err();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the blocker");
+    }
+
+    #[test]
+    fn pushes_of_the_same_del_at_the_same_time_all_succeed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..8).for_each(|_| drop(push(dir.path(), &request("a")).unwrap())));
+            }
+        });
+        assert_eq!(list(dir.path()).unwrap().len(), 1);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
