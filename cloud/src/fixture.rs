@@ -112,12 +112,18 @@ pub(crate) fn options(endpoint: &str) -> ClientOptions {
         region,
         credentials: Credentials::AccessKey(key),
         rate_limits: RateLimits::default(),
-        attempt_timeout: Duration::from_millis(200),
+        attempt_timeout: Duration::from_secs(10),
     }
 }
 
 pub(crate) fn client(endpoint: &str) -> Client {
     client_with(options(endpoint))
+}
+
+/// It gives up on an answer after half a second.
+pub(crate) fn impatient(endpoint: &str) -> Client {
+    let attempt_timeout = Duration::from_millis(500);
+    client_with(ClientOptions { attempt_timeout, ..options(endpoint) })
 }
 
 pub(crate) fn client_with(options: ClientOptions) -> Client {

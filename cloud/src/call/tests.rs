@@ -13,7 +13,7 @@ use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 use super::*;
-use crate::fixture::{Turn, client, client_with, cloud, options, set_time};
+use crate::fixture::{Turn, client, client_with, cloud, impatient, options, set_time};
 use crate::{
     AddressRequest, AssignAddresses, AttachEni, ClientToken, CreateEni, DetachEni, Ecs, EniFilter,
     Metadata, NewEni, Outcome, Thing,
@@ -110,7 +110,7 @@ async fn a_call_outlives_what_passes_with_one_token_and_a_nonce_each() {
 #[tokio::test]
 async fn a_lost_answer_is_fetched_with_the_same_token() {
     let server = cloud(&[Turn::Lose, Turn::Answer(ENI)]).await;
-    client(&server.uri()).create_eni(&create(), within(10_000)).await.unwrap();
+    impatient(&server.uri()).create_eni(&create(), within(10_000)).await.unwrap();
     let requests = requests(&server).await;
     assert_eq!(query_of(&requests[0])["ClientToken"], query_of(&requests[1])["ClientToken"]);
 }
@@ -119,8 +119,8 @@ async fn a_lost_answer_is_fetched_with_the_same_token() {
 async fn a_write_whose_answer_was_lost_says_so_and_keeps_the_last_refusal() {
     let server = cloud(&[Turn::Throttle, Turn::Lose]).await;
     let start = Instant::now();
-    let error = client(&server.uri()).create_eni(&create(), within(1_500)).await.unwrap_err();
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    let error = impatient(&server.uri()).create_eni(&create(), within(3_000)).await.unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
     assert_eq!(error.outcome(), Outcome::Unknown, "{error:?}");
     assert_eq!(error.meaning(), Some(&Meaning::Throttled));
     assert_eq!(error.api().unwrap().request_id, "throttling.user");
@@ -138,7 +138,7 @@ async fn a_write_whose_answer_was_lost_says_so_and_keeps_the_last_refusal() {
 async fn a_refusal_after_a_lost_answer_proves_nothing() {
     let script = [Turn::Lose, Turn::Refuse(400, "InvalidOperation.InvalidEniState")];
     let server = cloud(&script).await;
-    let error = client(&server.uri()).attach_eni(&attach(), within(10_000)).await.unwrap_err();
+    let error = impatient(&server.uri()).attach_eni(&attach(), within(10_000)).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::Unknown);
     assert_eq!(error.meaning(), Some(&Meaning::EniState));
 }
@@ -155,7 +155,7 @@ async fn a_refusal_after_an_error_page_proves_nothing() {
 async fn a_read_without_an_answer_had_no_effect() {
     let server = cloud(&[Turn::Lose]).await;
     let filter = EniFilter::id(EniId::new("eni-1"));
-    let error = client(&server.uri()).describe_enis(&filter, within(600)).await.unwrap_err();
+    let error = impatient(&server.uri()).describe_enis(&filter, within(1_000)).await.unwrap_err();
     assert!(matches!(error, CloudError::NoAnswer { last: None, .. }), "{error:?}");
     assert_eq!(error.outcome(), Outcome::None);
 }
@@ -174,7 +174,7 @@ async fn a_refusal_is_final_and_says_all() {
 #[tokio::test]
 async fn an_error_of_the_cloud_itself_leaves_a_write_unknown() {
     let server = cloud(&[Turn::Refuse(500, "InternalError")]).await;
-    let error = client(&server.uri()).attach_eni(&attach(), within(300)).await.unwrap_err();
+    let error = client(&server.uri()).attach_eni(&attach(), within(1_000)).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::Unknown);
     assert_eq!(error.meaning(), Some(&Meaning::Unavailable));
     assert_eq!(error.api().unwrap().request_id, "internalerror");
@@ -216,7 +216,7 @@ async fn what_never_left_this_host_had_no_effect() {
     let start = Instant::now();
     let client = client(&format!("http://{address}"));
     let error = client.create_eni(&create(), within(1_000)).await.unwrap_err();
-    assert!(start.elapsed() < Duration::from_millis(1_500));
+    assert!(start.elapsed() < Duration::from_secs(4));
     let CloudError::NoAnswer { attempts, source, .. } = &error else { panic!("{error:?}") };
     assert!(*attempts > 1, "{error:?}");
     assert_eq!(source.kind, TransportKind::Connect);
