@@ -10,6 +10,9 @@ const FIRST: Duration = Duration::from_millis(200);
 /// The longest pause before chance.
 const LONGEST: Duration = Duration::from_secs(8);
 
+/// What an attempt needs before the deadline: one that is cut short leaves a write unknown.
+const ATTEMPT: Duration = Duration::from_millis(100);
+
 /// Whether an attempt that failed is worth another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
@@ -52,7 +55,7 @@ impl Patience {
             Repeat::After(least) => least + self.pauses.next().unwrap_or(LONGEST),
         };
         let at = Instant::now() + pause;
-        if at >= self.deadline {
+        if at + ATTEMPT > self.deadline {
             return false;
         }
         sleep(pause).await;

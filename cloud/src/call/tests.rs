@@ -128,7 +128,7 @@ async fn a_write_whose_answer_was_lost_says_so_and_keeps_the_last_refusal() {
     else {
         panic!("{error:?}")
     };
-    assert_eq!(usize::try_from(attempts), Ok(requests(&server).await.len()));
+    assert!(attempts >= 2 && requests(&server).await.len() >= 2);
     assert!(matches!(*last, CloudError::NoAnswer { .. }), "{last:?}");
     let text = last.to_string();
     assert!(text.contains("before that: CreateNetworkInterface: Throttling.User"), "{text}");
