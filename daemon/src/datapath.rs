@@ -6,14 +6,17 @@
 mod actor;
 mod desired;
 mod diff;
+mod error;
 mod kernel;
 mod names;
 mod reaper;
+mod repair;
 mod shared;
 #[cfg(test)]
 mod tests;
 mod trunk;
 mod types;
+mod worker;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -21,11 +24,11 @@ use std::time::Duration;
 
 use model::{EniId, IfName, IpPair, LinkIndex, Mac, Mark, PodRef, SandboxKey, TableId, VlanId};
 
-use crate::bpf::BpfError;
 pub use crate::bpf::Direction;
-use crate::netns::NetNsError;
-use actor::{Actor, Mended, Threads};
+use actor::{Actor, Threads};
+pub use error::DatapathError;
 use kernel::survey::{self, Survey};
+use repair::Mended;
 use types::Verdict;
 
 /// An ENI whose NIC is plugged into this node, as the cloud describes it.
@@ -119,93 +122,6 @@ pub struct Pod {
     pub spec: PodSpec,
     /// By which links.
     pub link: PodLink,
-}
-
-/// Why the kernel is not as it should be.
-#[derive(Debug, thiserror::Error)]
-pub enum DatapathError {
-    /// The namespace cannot be opened or entered.
-    #[error("the network namespace of {owner}")]
-    Namespace {
-        /// Whose.
-        owner: String,
-        /// Why.
-        #[source]
-        source: NetNsError,
-    },
-    /// The namespace is the daemon's own.
-    #[error("the network namespace of {owner} is the node's own; give the pod one of its own")]
-    OwnNamespace {
-        /// Whose.
-        owner: String,
-    },
-    /// The NIC did not come.
-    #[error(
-        "no link with MAC {mac} for {eni} after {waited:?}; is the ENI attached to this instance?"
-    )]
-    NoLink {
-        /// The ENI.
-        eni: EniId,
-        /// Its MAC.
-        mac: Mac,
-        /// How long was waited.
-        waited: Duration,
-    },
-    /// The node's primary NIC is not there.
-    #[error("no link with MAC {0}, the primary ENI's")]
-    NoPrimary(Mac),
-    /// A pod names an ENI that was not set, or whose link is gone.
-    #[error("sandbox {key} needs {eni}, which has no link on this node")]
-    UnknownEni {
-        /// Whose.
-        key: SandboxKey,
-        /// Which.
-        eni: EniId,
-    },
-    /// No such pod here.
-    #[error("sandbox {0} has no network here")]
-    UnknownPod(SandboxKey),
-    /// The kernel lacks what we need.
-    #[error("the kernel cannot do this: {what}; needed is {feature}")]
-    Unsupported {
-        /// What was tried.
-        what: String,
-        /// What is missing.
-        feature: &'static str,
-        /// The kernel's word.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The kernel refused.
-    #[error("the kernel refused: {what}")]
-    Refused {
-        /// What was tried, in the words of `ip`; names link, ENI or pod.
-        what: String,
-        /// The kernel's word.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The kernel's state could not be read.
-    #[error("cannot read {what} from the kernel")]
-    Read {
-        /// What.
-        what: &'static str,
-        /// The kernel's word.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A program or map could not be used.
-    #[error("eBPF: {what}")]
-    Bpf {
-        /// What was tried.
-        what: String,
-        /// Why.
-        #[source]
-        source: BpfError,
-    },
-    /// The thread that owns the datapath has ended.
-    #[error("the datapath has stopped; the daemon must be restarted")]
-    Stopped,
 }
 
 /// What `repair` found and did, one sentence each.

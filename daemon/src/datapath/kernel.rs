@@ -68,8 +68,8 @@ pub(crate) enum KernelError {
     OwnNamespace,
     #[error("eBPF")]
     Bpf(#[from] BpfError),
-    /// A link of somebody else has the name or the number.
-    #[error("the name or index belongs to another link")]
+    /// A link of somebody else has a name or a number of ours, here or in the pod's namespace.
+    #[error("its name or index, or its peer's, belongs to another link")]
     Taken,
 }
 

@@ -1,5 +1,6 @@
 //! The datapath against the real kernel, in namespaces of its own; the second witness is `ip -j`
 //! and `tc -j`, and packets of real sockets. Needs root and the staged eBPF object.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod node;
 

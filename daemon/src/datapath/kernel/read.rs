@@ -196,7 +196,7 @@ pub(crate) fn rule(message: &RuleMessage) -> Option<Rule> {
         _ => return None,
     };
     let (mut priority, mut table, mut suppress, mut protocol) = (0, None, None, None);
-    let (mut iif, mut mark, mut mask, mut to, mut from) = (None, None, None, None, None);
+    let (mut iif, mut mark, mut bits, mut to, mut from) = (None, None, None, None, None);
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Priority(number) => priority = *number,
@@ -207,7 +207,7 @@ pub(crate) fn rule(message: &RuleMessage) -> Option<Rule> {
             RuleAttribute::Protocol(number) => protocol = Some(*number),
             RuleAttribute::Iifname(name) => iif = name.parse().ok().map(Selector::Iif),
             RuleAttribute::FwMark(number) => mark = Some(*number),
-            RuleAttribute::FwMask(number) => mask = Some(*number),
+            RuleAttribute::FwMask(number) => bits = Some(*number),
             RuleAttribute::Destination(ip) => to = Some(Selector::To(*ip)),
             RuleAttribute::Source(ip) => from = Some(Selector::From(*ip)),
             _ => {}
@@ -216,7 +216,7 @@ pub(crate) fn rule(message: &RuleMessage) -> Option<Rule> {
     if protocol != Some(RouteProtocol::from(PROTOCOL)) {
         return None;
     }
-    let mark = mark.and_then(|mark| Mark::new(mark, mask.unwrap_or(u32::MAX)).ok());
+    let mark = mark.and_then(|mark| Mark::new(mark, bits.unwrap_or(u32::MAX)).ok());
     let mut selectors = [iif, mark.map(Selector::Mark), to, from].into_iter().flatten();
     let selector = selectors.next().filter(|_| selectors.next().is_none())?;
     let verdict = match (message.header.action, table, suppress) {

@@ -40,7 +40,7 @@ impl Request {
 /// An open socket in one namespace.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    socket: RawSocket,
+    raw: RawSocket,
     sequence: u32,
     buffer: Vec<u8>,
 }
@@ -48,14 +48,14 @@ pub(crate) struct Socket {
 impl Socket {
     /// Opens a socket in the namespace of the calling thread.
     pub(crate) fn open() -> io::Result<Self> {
-        let mut socket = RawSocket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
+        let mut raw = RawSocket::new(NETLINK_ROUTE)?;
+        raw.bind_auto()?;
+        raw.connect(&SocketAddr::new(0, 0))?;
         // An ACK without the request repeated, errors with a text, filters of dumps honoured.
-        socket.set_cap_ack(true)?;
-        socket.set_ext_ack(true)?;
-        socket.set_netlink_get_strict_chk(true)?;
-        Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(RECEIVE) })
+        raw.set_cap_ack(true)?;
+        raw.set_ext_ack(true)?;
+        raw.set_netlink_get_strict_chk(true)?;
+        Ok(Self { raw, sequence: 0, buffer: Vec::with_capacity(RECEIVE) })
     }
 
     /// Runs all requests, in order, whatever becomes of those before; says what became of each.
@@ -150,7 +150,7 @@ impl Socket {
             bytes.resize(start + message.buffer_len().next_multiple_of(4), 0);
             message.serialize(&mut bytes[start..]);
         }
-        let sent = self.socket.send(&bytes, 0)?;
+        let sent = self.raw.send(&bytes, 0)?;
         if sent == bytes.len() { Ok(first) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 
@@ -182,7 +182,7 @@ impl Socket {
 
     fn receive(&mut self) -> io::Result<Vec<NetlinkMessage<RouteNetlinkMessage>>> {
         self.buffer.clear();
-        self.socket.recv(&mut self.buffer, 0)?;
+        self.raw.recv(&mut self.buffer, 0)?;
         Ok(parse(&self.buffer))
     }
 }

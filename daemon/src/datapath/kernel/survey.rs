@@ -207,13 +207,12 @@ impl Survey {
             Some((peer, inside.netns.clone()))
         });
         let dev = link.dev.clone();
-        let (peer, peer_mac, netns) = match peer {
-            Some((peer, netns)) => (peer.dev.clone(), peer.mac?, netns),
+        let (peer, peer_mac, netns) = if let Some((peer, netns)) = peer {
+            (peer.dev.clone(), peer.mac?, netns)
+        } else {
             // Nobody wants it, or nobody can look: it is as the kernel says from here.
-            None => {
-                let unknown = Dev { index: link.peer?, name: "unknown".parse().ok()? };
-                (unknown, Mac::new([0; 6]), PathBuf::new())
-            }
+            let unknown = Dev { index: link.peer?, name: "unknown".parse().ok()? };
+            (unknown, Mac::new([0; 6]), PathBuf::new())
         };
         let (host_mac, mtu, up) = (link.mac?, link.mtu, link.up);
         Some(Pair { host: dev, host_mac, peer, peer_mac, mtu, up, alias, netns })

@@ -112,7 +112,9 @@ impl Listener {
                 let watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
                 let sentence = self.contradicts(&watched, &message);
                 drop(watched);
-                sentence.into_iter().for_each(|sentence| told.change(sentence));
+                if let Some(sentence) = sentence {
+                    told.change(sentence);
+                }
             }
         }
     }

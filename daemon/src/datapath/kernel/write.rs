@@ -42,7 +42,9 @@ fn set(object: &Object) -> Option<Request> {
             Request::new(Message::NewNeighbour(neighbour(dev, *at, Some(*mac))), SET)
         }
         Object::Route(way) => Request::new(Message::NewRoute(route(way)), SET),
-        Object::Rule(line) => Request::new(Message::NewRule(rule(line)), NLM_F_CREATE | NLM_F_EXCL),
+        Object::Rule(wanted) => {
+            Request::new(Message::NewRule(rule(wanted)), NLM_F_CREATE | NLM_F_EXCL)
+        }
         _ => return None,
     })
 }
@@ -60,7 +62,7 @@ fn remove(object: &Object) -> Option<Request> {
             message.header.scope = RouteScope::NoWhere;
             Request::new(Message::DelRoute(message), 0)
         }
-        Object::Rule(line) => Request::new(Message::DelRule(rule(line)), 0),
+        Object::Rule(old) => Request::new(Message::DelRule(rule(old)), 0),
         Object::Filter { link, program, .. } => {
             Request::new(Message::DelTrafficFilter(filter(link.index, Hook::of(*program))), 0)
         }
@@ -198,14 +200,14 @@ fn destination(to: IpNetwork) -> Option<IpAddr> {
     (to.prefix() > 0).then(|| to.ip())
 }
 
-fn rule(line: &Rule) -> RuleMessage {
+fn rule(rule: &Rule) -> RuleMessage {
     let mut message = RuleMessage::default();
-    message.header.family = family(line.family);
+    message.header.family = family(rule.family);
     message.attributes = vec![
-        RuleAttribute::Priority(line.priority),
+        RuleAttribute::Priority(rule.priority),
         RuleAttribute::Protocol(RouteProtocol::from(PROTOCOL)),
     ];
-    match &line.selector {
+    match &rule.selector {
         Selector::Iif(link) => message.attributes.push(RuleAttribute::Iifname(link.to_string())),
         Selector::Mark(mark) => {
             message.attributes.push(RuleAttribute::FwMark(mark.value()));
@@ -220,7 +222,7 @@ fn rule(line: &Rule) -> RuleMessage {
             message.attributes.push(RuleAttribute::Source(*address));
         }
     }
-    message.header.action = match line.verdict {
+    message.header.action = match rule.verdict {
         Verdict::Unreachable => RuleAction::Unreachable,
         Verdict::Lookup(table) => {
             message.attributes.push(RuleAttribute::Table(table.get()));
