@@ -35,8 +35,10 @@ pub(super) const GRAMMAR: Grammar = &[
     ("NextToken", TEXT),
 ];
 
-/// Entries of a page, ids of a filter.
+/// Entries of a page.
 const MOST: usize = 500;
+/// Ids or addresses of a filter.
+const MOST_NAMED: usize = 100;
 /// What a call with tag filters shows at most, whatever there is.
 const MOST_BY_TAG: usize = 1000;
 
@@ -87,8 +89,8 @@ pub(super) fn attribute(
 
 fn check(arguments: &Arguments) -> Result<(), Refusal> {
     for name in ["NetworkInterfaceId", "PrivateIpAddress", "Ipv6Address"] {
-        if arguments.texts(name).len() > MOST {
-            return Err(Refusal::invalid(name, format!("more than {MOST} values")));
+        if arguments.texts(name).len() > MOST_NAMED {
+            return Err(Refusal::invalid(name, format!("more than {MOST_NAMED} values")));
         }
     }
     for (name, closed) in [("Status", STATES), ("Type", TYPES)] {
