@@ -1,14 +1,26 @@
 //! What survives a restart: intents and facts, in one redb file. One thread owns the file; writes
 //! that arrive together are committed together, with one fsync.
 
+mod file;
+mod lock;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::error::Error;
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
+use cloud::ClientToken;
 use model::{EniId, SandboxKey};
+use tokio::sync::oneshot;
 
 use crate::datapath::Pod;
-use crate::ipam::{Allocation, EniRecord, MemberRecord, Token};
+use crate::ipam::{Allocation, EniRecord, MemberRecord};
 
 /// How far a sandbox has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,17 +46,28 @@ pub struct SandboxRecord {
     pub add_time: Duration,
 }
 
-/// An address that rests after its pod is gone.
+/// An address that nobody may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestRecord {
     /// The ENI that owns it.
     pub eni: EniId,
     /// The address.
     pub address: IpAddr,
-    /// CLOCK_BOOTTIME at which it was released.
+    /// `CLOCK_BOOTTIME` at which it was released.
     pub since: Duration,
     /// `/proc/sys/kernel/random/boot_id` then.
     pub boot_id: String,
+    /// Why it rests.
+    pub kind: RestKind,
+}
+
+/// Why an address rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestKind {
+    /// Its pod has gone: it is idle again after the cool-down.
+    Cooling,
+    /// The cloud was, or is to be, asked to take it back.
+    Leaving,
 }
 
 /// One change; a list of them is one transaction. ENIs and members are keyed by our own token, for
@@ -58,11 +81,11 @@ pub enum Change {
     /// A secondary or trunk ENI, by its token.
     PutEni(Box<EniRecord>),
     /// No ENI of that token any more.
-    RemoveEni(Token),
+    RemoveEni(ClientToken),
     /// A member ENI, by its token.
     PutMember(Box<MemberRecord>),
     /// No member of that token any more.
-    RemoveMember(Token),
+    RemoveMember(ClientToken),
     /// An address that must not be handed out, by ENI and address.
     PutRest(RestRecord),
     /// It may be handed out, or is gone.
@@ -83,9 +106,65 @@ pub struct Contents {
 }
 
 /// Why the checkpoint cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("checkpoint")]
-pub struct CheckpointError;
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CheckpointError {
+    /// The state directory cannot be made or opened.
+    #[error("state directory {}", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// Another daemon has it.
+    #[error(
+        "state directory {} is in use by another terwayd, waited {}s for its lock; stop that one first",
+        path.display(), waited.as_secs()
+    )]
+    Locked {
+        /// Which.
+        path: PathBuf,
+        /// For so long.
+        waited: Duration,
+    },
+    /// The file is there and whole, and this daemon cannot read it: it is left alone.
+    #[error(
+        "{}: {what} cannot be read by this terwayd; run the version that wrote it, \
+         or move the file away to start without records",
+        path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Which record, or the whole.
+        what: String,
+        /// Why.
+        #[source]
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// The file cannot be opened or set aside.
+    #[error("{}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// A transaction failed: nothing of it was written.
+    #[error("write to {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// The thread that owns the file has ended.
+    #[error("the checkpoint is closed, for the daemon is stopping")]
+    Closed,
+}
 
 /// What [`Checkpoint::open`] found.
 #[derive(Debug)]
@@ -99,26 +178,64 @@ pub struct Opened {
     pub quarantined: Option<PathBuf>,
 }
 
-/// A handle to the thread that owns the file.
+/// A handle to the thread that owns the file. The thread ends with the last handle, and all that
+/// was noted is durable by then.
 #[derive(Debug, Clone)]
-pub struct Checkpoint;
+pub struct Checkpoint {
+    jobs: mpsc::Sender<Job>,
+}
+
+/// One transaction for the writer.
+#[derive(Debug)]
+struct Job {
+    changes: Vec<Change>,
+    /// Who waits for it to be durable.
+    done: Option<oneshot::Sender<Result<(), CheckpointError>>>,
+}
 
 impl Checkpoint {
-    /// Opens or makes `checkpoint.redb` in the directory `state` (made 0700) and reads all of it.
+    /// Name of the file in the state directory.
+    pub const FILE: &'static str = "checkpoint.redb";
+
+    /// Opens or makes [`Self::FILE`] in the directory `state` (made 0700) and reads all of it.
     /// Another daemon's lock on the directory is waited for, at most `wait`; the lock is held until
     /// the process ends.
-    pub async fn open(_state: &Path, _wait: Duration) -> Result<Opened, CheckpointError> {
-        unimplemented!("owner: ipam")
+    pub async fn open(state: &Path, wait: Duration) -> Result<Opened, CheckpointError> {
+        let lock = lock::acquire(state, wait).await?;
+        let path = state.join(Self::FILE);
+        let opened = tokio::task::spawn_blocking(move || file::open(path)).await;
+        let found = opened.map_err(|_panicked| CheckpointError::Closed)??;
+        let (jobs, queue) = mpsc::channel();
+        let writer = found.file;
+        thread::Builder::new()
+            .name("checkpoint".to_owned())
+            .spawn(move || {
+                writer.run(&queue);
+                drop(lock);
+            })
+            .map_err(|source| CheckpointError::Directory {
+                path: state.to_owned(),
+                source: Arc::new(source),
+            })?;
+        let checkpoint = Self { jobs };
+        Ok(Opened { checkpoint, contents: found.contents, quarantined: found.quarantined })
     }
 
-    /// Writes one transaction; durable when it returns.
-    pub async fn write(&self, _changes: Vec<Change>) -> Result<(), CheckpointError> {
-        unimplemented!("owner: ipam")
+    /// Writes one transaction; durable when it returns. Dropped before that, it is written all the
+    /// same.
+    pub async fn write(&self, changes: Vec<Change>) -> Result<(), CheckpointError> {
+        let (done, answer) = oneshot::channel();
+        let job = Job { changes, done: Some(done) };
+        self.jobs.send(job).map_err(|_ended| CheckpointError::Closed)?;
+        answer.await.map_err(|_ended| CheckpointError::Closed)?
     }
 
     /// Queues one transaction and returns at once: it becomes durable with, or before, the next
-    /// [`write`](Self::write). For facts whose loss a restart mends by itself.
-    pub fn note(&self, _changes: Vec<Change>) {
-        unimplemented!("owner: ipam")
+    /// [`write`](Self::write), and within a second in any case. For facts whose loss a restart mends
+    /// by itself.
+    pub fn note(&self, changes: Vec<Change>) {
+        if self.jobs.send(Job { changes, done: None }).is_err() {
+            tracing::warn!("a note comes after the checkpoint was closed");
+        }
     }
 }

@@ -1,9 +1,14 @@
 //! Addresses and ENIs: the pool as a state machine `(state, event, now) -> (state, effects)`, and
 //! the task that runs its effects against cloud and datapath.
 
+mod error;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use error::{AllocError, Quota};
+
+use cloud::Ecs;
 use futures::future::BoxFuture;
 use model::{
     Capacity, EniId, InstanceId, IpPair, Mac, Mode, PodRef, SandboxKey, SecurityGroupId, VSwitchId,
@@ -62,33 +67,19 @@ pub struct Allocation {
     pub pod_networking: Option<String>,
 }
 
-/// What names an intent towards the cloud: ClientToken, tag and key of the record.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Token(String);
+/// A secondary or trunk ENI of this node, as the checkpoint keeps it.
+pub type EniRecord = controlplane::Eni<Uplink>;
 
-/// An ENI of ours in the checkpoint (secondary or trunk): the owner of this type fills it in.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EniRecord;
+/// A pod's member ENI, as the checkpoint keeps it.
+pub type MemberRecord = controlplane::Eni<controlplane::Owner>;
 
-/// A member ENI in the checkpoint: the owner of this type fills it in.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MemberRecord;
-
-/// Why there is no address. `Display` is one sentence with the numbers.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("alloc")]
-pub struct AllocError;
-
-impl AllocError {
-    /// Decides the CNI code.
-    pub fn reason(&self) -> proto::agent::Reason {
-        unimplemented!("owner: ipam")
-    }
-
-    /// What happens next and what to do: next try, quota, RequestId of the cloud's answer.
-    pub fn details(&self) -> String {
-        unimplemented!("owner: ipam")
-    }
+/// What the node needs of an ENI beside what the cloud says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Uplink {
+    /// Small and its own, from 1: its pods' mark is made of it.
+    pub number: u32,
+    /// Gateway of its vSwitch, per family.
+    pub gateway: IpPair,
 }
 
 /// This node, as the metadata service and `DescribeInstanceTypes` say.
@@ -152,9 +143,9 @@ impl Ipam {
     /// Rebuilds the pool from the checkpoint, sets the ENIs that it holds by [`Links::set_eni`]
     /// (so that pods can be restored next), and starts the task that owns it; the task ends when
     /// `stop` is cancelled and what is in flight has been written down. Waits for no cloud.
-    pub async fn start(
+    pub async fn start<E: Ecs>(
         _options: Options,
-        _cloud: Arc<dyn Cloud>,
+        _cloud: Arc<E>,
         _links: Arc<dyn Links>,
         _checkpoint: Checkpoint,
         _contents: &Contents,
@@ -186,6 +177,3 @@ impl Ipam {
         unimplemented!("owner: ipam")
     }
 }
-
-/// Stands in until the crate `cloud` has its trait.
-pub trait Cloud: Send + Sync + 'static {}

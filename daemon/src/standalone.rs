@@ -1,14 +1,24 @@
-//! The node without a cluster: `eni_conf` and PodNetworkings from a directory.
+//! The node without a cluster: `eni_conf` and PodNetworkings from a directory, pods from what the
+//! CNI says of them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::btree_map::Entry;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use controlplane::PodNetworking;
 
 use crate::config::{Config, ConfigError, Remark};
 use crate::ipam::{AllocError, Want};
 
+/// The annotation that chooses a PodNetworking.
+pub const POD_NETWORKING: &str = "k8s.aliyun.com/pod-networking";
+
 /// The PodNetworkings of the directory, by name.
 #[derive(Debug, Clone, Default)]
-pub struct PodNetworkings;
+pub struct PodNetworkings(Arc<BTreeMap<String, PodNetworking>>);
 
 /// What the directory says.
 #[derive(Debug, Clone)]
@@ -22,16 +32,137 @@ pub struct Manifests {
 }
 
 impl Manifests {
-    /// Reads the directory; the error names file and key.
-    pub fn read(_directory: &Path) -> Result<Self, ConfigError> {
-        unimplemented!("owner: ipam")
+    /// Reads `eni_conf`, and every `*.yaml` or `*.yml` beside it; the error names file and key.
+    pub fn read(directory: &Path) -> Result<Self, ConfigError> {
+        let path = directory.join("eni_conf");
+        let (config, remarks) = Config::parse(&text(&path)?, &path)?;
+        let mut found = BTreeMap::new();
+        let mut places: BTreeMap<String, PathBuf> = BTreeMap::new();
+        for file in yaml_files(directory)? {
+            for pod_networking in crds::PodNetworking::from_yaml(&text(&file)?, &file)? {
+                match places.entry(pod_networking.name.clone()) {
+                    Entry::Vacant(place) => drop(place.insert(file.clone())),
+                    Entry::Occupied(first) => {
+                        let (name, first) = (first.key().clone(), first.get().clone());
+                        return Err(ConfigError::Duplicate { name, first, second: file });
+                    }
+                }
+                found.insert(pod_networking.name.clone(), pod_networking.into());
+            }
+        }
+        Ok(Self { config, remarks, pod_networkings: PodNetworkings(Arc::new(found)) })
     }
+}
+
+fn text(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(unreadable(path))
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> ConfigError {
+    let path = path.to_owned();
+    |source| ConfigError::Read { path, source }
+}
+
+/// In the order of their names, so that messages do not depend on the disk.
+fn yaml_files(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let entries = fs::read_dir(directory).map_err(unreadable(directory))?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let paths: Vec<PathBuf> = paths.collect::<Result<_, _>>().map_err(unreadable(directory))?;
+    let is_yaml = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+    };
+    let mut files: Vec<_> = paths.into_iter().filter(is_yaml).collect();
+    files.sort();
+    Ok(files)
 }
 
 impl PodNetworkings {
     /// What a pod with these annotations gets: `k8s.aliyun.com/pod-networking` chooses, without it
     /// the pod shares an ENI; a name that is not known is an error that names it and the known ones.
-    pub fn want(&self, _annotations: &BTreeMap<String, String>) -> Result<Want, AllocError> {
-        unimplemented!("owner: ipam")
+    pub fn want(&self, annotations: &BTreeMap<String, String>) -> Result<Want, AllocError> {
+        let Some(name) = annotations.get(POD_NETWORKING) else { return Ok(Want::Shared) };
+        if self.0.contains_key(name) {
+            return Ok(Want::Member { pod_networking: name.clone() });
+        }
+        Err(AllocError::unknown_pod_networking(name, &self.names()))
+    }
+
+    /// One of them.
+    pub fn get(&self, name: &str) -> Option<&PodNetworking> {
+        self.0.get(name)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &PodNetworking> {
+        self.0.values()
+    }
+
+    /// Their names.
+    pub fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+}
+
+impl FromIterator<PodNetworking> for PodNetworkings {
+    fn from_iter<I: IntoIterator<Item = PodNetworking>>(all: I) -> Self {
+        Self(Arc::new(all.into_iter().map(|found| (found.name.clone(), found)).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "apiVersion: network.alibabacloud.com/v1beta1\nkind: PodNetworking\n";
+
+    fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(directory.path().join(name), text).unwrap();
+        }
+        directory
+    }
+
+    fn named(name: &str) -> String {
+        format!("{HEAD}metadata: {{name: {name}}}\nspec: {{}}\n")
+    }
+
+    #[test]
+    fn an_annotation_chooses_and_a_name_that_is_not_known_is_named() {
+        let (web, db) = (named("web"), named("db"));
+        let conf = r#"{"security_group": "sg-1"}"#;
+        let all = [("eni_conf", conf), ("a.yaml", &web), ("b.yml", &db), ("notes.txt", "x")];
+        let found = Manifests::read(directory(&all).path()).unwrap().pod_networkings;
+        let want = |annotations: &[(&str, &str)]| {
+            let pair = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+            found.want(&annotations.iter().map(pair).collect())
+        };
+        assert_eq!(want(&[("a", "b")]), Ok(Want::Shared));
+        let member = Want::Member { pod_networking: "web".to_owned() };
+        assert_eq!(want(&[(POD_NETWORKING, "web")]), Ok(member));
+        let error = want(&[(POD_NETWORKING, "wbe")]).unwrap_err();
+        assert_eq!(error.reason(), proto::agent::Reason::InvalidConfig);
+        assert_eq!(error.to_string(), "there is no PodNetworking \"wbe\" (known: db, web)");
+    }
+
+    #[test]
+    fn a_bad_directory_is_an_error_that_names_the_file() {
+        let (web, conf) = (named("web"), r#"{"security_group": "sg-1"}"#);
+        let unknown = format!("{HEAD}metadata: {{name: web}}\nspec: {{vswitches: []}}\n");
+        for (files, file, expected) in [
+            (vec![], "eni_conf", "cannot be read"),
+            (vec![("eni_conf", r#"{"max_eni": "x"}"#)], "eni_conf", "max_eni: invalid type"),
+            (vec![("eni_conf", conf), ("a.yaml", unknown.as_str())], "a.yaml", "unknown field"),
+            (
+                vec![("eni_conf", conf), ("a.yaml", web.as_str()), ("b.yaml", web.as_str())],
+                "b.yaml",
+                "PodNetworking \"web\" is already in",
+            ),
+        ] {
+            let directory = directory(&files);
+            let error = Manifests::read(directory.path()).unwrap_err().to_string();
+            let path = directory.path().join(file).display().to_string();
+            assert!(error.starts_with(&path) && error.contains(expected), "{error}");
+        }
     }
 }

@@ -390,11 +390,11 @@ fn refused() -> DatapathError {
 }
 
 fn no_address() -> AllocError {
-    AllocError
+    AllocError::Stopping
 }
 
 fn no_disk() -> CheckpointError {
-    CheckpointError
+    CheckpointError::Closed
 }
 
 /// Path of the namespace of container `id`.
