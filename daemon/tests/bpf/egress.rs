@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use daemon::bpf::{Address, Bpf, Program};
 use model::LinkIndex;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::UdpGsoSegment;
 
 use crate::frames::{
     ICMPV6, Mac, UDP, arp, ethernet, extension, ipv4, ipv4_with, ipv6, neighbour, tagged, udp,
@@ -14,7 +16,7 @@ use crate::tap::Tap;
 use crate::world::{
     ALL_ROUTERS, ANY, ANY6, BROADCAST, ENI_MAC, FIRST, FIRST6, GATEWAY, GATEWAY_MAC, GONE, GONE6,
     LINK_LOCAL, MASK, MEMBER_GATEWAY_MAC, MEMBER_MAC, NODE, NODE6, OTHER_MAC, PEER, PEER6, POD,
-    POD6, SECOND, SECOND6, set_eni, vlan,
+    POD6, SECOND, SECOND6, set_eni, set_pod, vlan,
 };
 
 const BOTH: [Program; 2] = [Program::VlanTag, Program::SourceGuard];
@@ -252,6 +254,31 @@ fn the_source_chooses_the_vlan_on_the_wire() {
             assert_eq!(tag_and_macs(&frame), expected);
             assert!(frame.ends_with(b"hello"));
         }
+    });
+}
+
+/// A burst that is still one frame for the programs (GSO) becomes frames of the wire, each with
+/// its tag and MACs.
+#[test]
+fn a_burst_is_tagged_frame_by_frame() {
+    place::run(|| {
+        let mut bpf = place::load();
+        let mut sender = Sender::new(&mut bpf);
+        set_pod(&mut bpf, sender.trunk.link);
+        bpf.attach(sender.trunk.link, &[Program::ToPod]).unwrap();
+        let socket = UdpSocket::bind(format!("{SECOND}:0")).unwrap();
+        setsockopt(&socket, UdpGsoSegment, &1000).unwrap();
+        socket.send_to(&[7; 4500], format!("{PEER}:7")).unwrap();
+        let lengths = [1000, 1000, 1000, 1000, 500].map(|payload| 14 + 4 + 20 + 8 + payload);
+        for length in lengths {
+            let frame = sender.trunk.read();
+            assert_eq!(tag_and_macs(&frame), (Some(102), MEMBER_GATEWAY_MAC, MEMBER_MAC));
+            assert_eq!(frame.len(), length);
+        }
+        let reader = bpf.reader().unwrap();
+        assert!(reader.counts().unwrap().contains(&("tagged", 1)), "it was one frame");
+        let counters = reader.counters(sender.trunk.link).unwrap().unwrap();
+        assert_eq!(counters.rx_packets, 5);
     });
 }
 

@@ -75,8 +75,10 @@ fn a_flood_is_told_at_most_a_thousand_times_per_cpu_and_second_and_counted_whole
         let counts = reader.counts().unwrap();
         let count = |name| counts.iter().find(|(count, _)| *count == name).unwrap().1;
         let told = u64::try_from(told).unwrap();
+        // The buffer has room for more than both CPUs may tell within the time that this takes.
         assert!(told >= 1000, "{told}");
-        assert_eq!(told + count("event_limited") + count("event_lost"), 1_000_000);
+        assert_eq!(count("event_lost"), 0);
+        assert_eq!(told + count("event_limited"), 1_000_000);
     });
 }
 

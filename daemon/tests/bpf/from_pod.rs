@@ -10,7 +10,9 @@ use crate::frames::{
     neighbour, tagged, udp,
 };
 use crate::place;
+use crate::probe::Probe;
 use crate::run::{MARK_BEFORE, PASS, SHOT, lo, run};
+use crate::tap::Tap;
 use crate::world::{
     ALL_NODES, ALL_ROUTERS, ANY, ANY6, BROADCAST, HOST_MAC, LINK_LOCAL, MARK, OTHER_MAC, PEER,
     PEER6, POD, POD_MAC, POD6, set_pod,
@@ -206,6 +208,42 @@ fn what_a_pod_must_not_send_is_dropped_and_counted_once_by_its_cause() {
         }
         let counters = bpf.reader().unwrap().counters(lo()).unwrap().unwrap();
         assert_eq!((counters.dropped, counters.tx_packets), (dropped, 0));
+    });
+}
+
+/// By a link: the kernel refuses them as a test run, and keeps a tag beside the frame.
+#[test]
+fn short_and_tagged_frames_of_a_pod_are_dropped() {
+    place::run(|| {
+        let mut bpf = place::load();
+        let mut pod = Tap::new("cali1", "02:00:00:00:00:02");
+        set_pod(&mut bpf, pod.link);
+        bpf.attach(pod.link, &[Program::FromPod]).unwrap();
+        let probe = Probe::attach("cali1", "probe_ingress");
+        let reader = bpf.reader().unwrap();
+        let cut = |mut frame: Vec<u8>, length: usize| {
+            frame.truncate(14 + length);
+            frame
+        };
+        let cases = [
+            ("a short IPv4 header", "malformed", cut(v4(POD), 19)),
+            ("a short IPv6 header", "malformed", cut(v6_udp(POD6), 39)),
+            ("a short ARP", "malformed", cut(arp_from(1, POD_MAC, POD), 27)),
+            ("a tag", "tagged_by_pod", tagged(&v4(POD), 0x8100, 101)),
+            ("a priority tag", "tagged_by_pod", tagged(&v4(POD), 0x8100, 0)),
+            ("a service tag", "tagged_by_pod", tagged(&v4(POD), 0x88a8, 101)),
+        ];
+        for (what, cause, frame) in cases {
+            let count = || {
+                let drops = reader.drops().unwrap();
+                drops.iter().find(|(name, _)| *name == cause).unwrap().1
+            };
+            let before = count();
+            pod.write(&frame);
+            assert_eq!((count() - before, probe.seen()), (1, 0), "{what}");
+        }
+        pod.write(&v4(POD));
+        assert_eq!((probe.seen(), probe.last().mark), (1, MARK));
     });
 }
 

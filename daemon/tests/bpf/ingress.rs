@@ -1,6 +1,7 @@
 //! What comes in by an ENI: answers in place, and tagged frames only for their member.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::time::Duration;
 
 use daemon::bpf::{Bpf, Program, Reader};
 
@@ -8,7 +9,7 @@ use crate::frames::{
     ICMPV6, Mac, UDP, arp, ethernet, extension, icmpv6_checksum, ipv4, ipv6, link_layer, neighbour,
     tagged, udp,
 };
-use crate::place;
+use crate::place::{self, tool};
 use crate::probe::Probe;
 use crate::run::{PASS, REDIRECT, lo, run};
 use crate::tap::Tap;
@@ -194,6 +195,42 @@ fn a_member_gets_the_frames_of_its_vlan_without_their_tag() {
         }
         assert_eq!(eni.probe.tagged(), 0);
     });
+}
+
+/// The kernel has sorted frames by their MAC before it asks us: a MAC that is not the trunk's is
+/// for another host, unless we say otherwise.
+#[test]
+fn frames_with_a_members_own_mac_reach_the_stack() {
+    place::run(|| {
+        let mut eni = Eni::trunk();
+        tool("ip link set lo up");
+        tool(&format!("ip address add {SECOND}/32 dev lo"));
+        tool(&format!("ip address add {FIRST}/32 dev lo"));
+        tool("ip route add default via 10.0.0.253 dev eth1 onlink");
+        for (vid, address, mac) in
+            [(101, FIRST, ENI_MAC), (102, SECOND, MEMBER_MAC), (102, SECOND, ENI_MAC)]
+        {
+            let socket = UdpSocket::bind((address, 7)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            eni.receive(&on(vid, &v4_to(address, mac)));
+            let mut received = [0; 5];
+            socket.recv(&mut received).unwrap();
+            assert_eq!(&received, b"hello");
+        }
+        // Another's MAC stays another's.
+        let other_hosts = || tool("cat /proc/net/snmp");
+        let before = in_delivers(&other_hosts());
+        assert_eq!(eni.receive(&on(102, &v4_to(SECOND, OTHER_MAC))), (1, vec!["untagged"]));
+        assert_eq!(in_delivers(&other_hosts()), before);
+    });
+}
+
+/// IPv4 packets given to a protocol.
+fn in_delivers(snmp: &str) -> u64 {
+    let mut lines = snmp.lines().filter(|line| line.starts_with("Ip:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let mut both = names.split(' ').zip(values.split(' '));
+    both.find(|(name, _)| *name == "InDelivers").unwrap().1.parse().unwrap()
 }
 
 #[test]

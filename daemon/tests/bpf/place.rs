@@ -5,6 +5,7 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use daemon::bpf::Bpf;
 use model::LinkIndex;
@@ -68,4 +69,13 @@ pub(crate) fn tool(line: &str) -> String {
 pub(crate) fn index(name: &str) -> LinkIndex {
     let index = nix::net::if_::if_nametoindex(name).unwrap();
     LinkIndex::try_from(index).unwrap()
+}
+
+/// Whether it becomes true within 5 s.
+pub(crate) fn eventually(condition: impl Fn() -> bool) -> bool {
+    let ask = |_| {
+        thread::sleep(Duration::from_millis(5));
+        condition()
+    };
+    condition() || (0..1000).any(ask)
 }
