@@ -71,11 +71,11 @@ pub(crate) fn index(name: &str) -> LinkIndex {
     LinkIndex::try_from(index).unwrap()
 }
 
-/// Whether it becomes true within 5 s.
+/// Whether it becomes true within 20 s.
 pub(crate) fn eventually(condition: impl Fn() -> bool) -> bool {
     let ask = |_| {
         thread::sleep(Duration::from_millis(5));
         condition()
     };
-    condition() || (0..1000).any(ask)
+    condition() || (0..4000).any(ask)
 }
