@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use inotify::{EventMask, Inotify, WatchMask};
-use tokio::io::unix::AsyncFd;
+use inotify::{EventMask, EventStream, Inotify, WatchMask};
+use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::pods::Pods;
@@ -52,7 +52,7 @@ pub async fn watch(
     }
 }
 
-struct Watch(AsyncFd<Inotify>);
+struct Watch(EventStream<[u8; 4096]>);
 
 enum Event {
     Queued,
@@ -65,25 +65,16 @@ impl Watch {
         let inotify = Inotify::init()?;
         let mask = WatchMask::MOVED_TO | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF;
         inotify.watches().add(dir, mask)?;
-        Ok(Self(AsyncFd::new(inotify)?))
+        Ok(Self(inotify.into_event_stream([0; 4096])?))
     }
 
     async fn event(&mut self) -> io::Result<Event> {
-        loop {
-            let mut ready = self.0.readable_mut().await?;
-            if let Ok(event) = ready.try_io(|inotify| read(inotify.get_mut())) {
-                return event;
-            }
+        let ended = EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED;
+        match self.0.next().await.transpose()? {
+            Some(event) if !event.mask.intersects(ended) => Ok(Event::Queued),
+            _ended => Ok(Event::Removed),
         }
     }
-}
-
-fn read(inotify: &mut Inotify) -> io::Result<Event> {
-    let mut buffer = [0; 4096];
-    let ended = EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED;
-    let mut events = inotify.read_events(&mut buffer)?;
-    let removed = events.any(|event| event.mask.intersects(ended));
-    Ok(if removed { Event::Removed } else { Event::Queued })
 }
 
 #[cfg(test)]

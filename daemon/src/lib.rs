@@ -2,6 +2,7 @@
 //! What each module is for stands in its own first line; the map is ARCHITECTURE.md.
 
 pub mod api;
+pub mod args;
 pub mod bpf;
 pub mod checkpoint;
 pub mod config;
@@ -10,11 +11,15 @@ pub mod ctl;
 pub mod datapath;
 pub mod debug;
 pub mod del_queue;
+pub mod facts;
 pub mod failpoints;
+pub mod health;
 pub mod ipam;
 pub mod netns;
 pub mod pods;
 pub mod reconcile;
 pub mod standalone;
+pub mod start;
 pub mod tasks;
 pub mod telemetry;
+pub mod tombstones;

@@ -94,7 +94,7 @@ impl Reconciler {
 
     /// Until `stop`.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Stopped> {
-        let mut changes = self.kernel.changes();
+        let mut contradictions = self.kernel.changes();
         let mut due = Instant::now() + PERIOD;
         let mut free_from = Instant::now();
         loop {
@@ -102,14 +102,14 @@ impl Reconciler {
             let cause = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = sleep_until(due) => "time".to_owned(),
-                changed = changes.changed() => {
-                    changed.map_err(|_closed| Stopped)?;
+                told = contradictions.changed() => {
+                    told.map_err(|_closed| Stopped)?;
                     let settled = free_from.max(Instant::now() + DUST);
                     tokio::select! {
                         () = stop.cancelled() => return Ok(()),
                         () = sleep_until(settled) => {}
                     }
-                    changes.borrow_and_update().last.clone()
+                    contradictions.borrow_and_update().last.clone()
                 }
             };
             if due <= Instant::now() {

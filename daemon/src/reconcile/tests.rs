@@ -46,7 +46,7 @@ impl Running {
             times: watch::Sender::new(Vec::new()),
         });
         let verdict = Verdict::default();
-        let mend: Arc<dyn Mend> = Arc::clone(&kernel) as _;
+        let mend = Arc::<Kernel>::clone(&kernel);
         let reconciler = Reconciler::new(mend, Arc::clone(&pods), verdict.clone());
         let stop = CancellationToken::new();
         let task = tokio::spawn(reconciler.run(stop.clone()));

@@ -1,0 +1,57 @@
+//! Whether this node can take pods: what STATUS says, from memory.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::api::gate::{Health, NotReady};
+use crate::ipam::Snapshot;
+use crate::reconcile::Verdict;
+
+/// By the pool and by the kernel.
+#[derive(Debug, Clone)]
+pub struct NodeHealth {
+    pool: watch::Receiver<Arc<Snapshot>>,
+    kernel: Verdict,
+}
+
+impl NodeHealth {
+    /// Of these two.
+    pub fn new(pool: watch::Receiver<Arc<Snapshot>>, kernel: Verdict) -> Self {
+        Self { pool, kernel }
+    }
+
+    /// Waits until pods can be taken. `None` when the pool has ended.
+    pub async fn ready(&self) -> Option<()> {
+        let mut pool = self.pool.clone();
+        pool.wait_for(|snapshot| snapshot.not_ready.is_none()).await.ok().map(drop)
+    }
+}
+
+impl Health for NodeHealth {
+    fn now(&self) -> Result<(), NotReady> {
+        if let Some(lost) = self.kernel.lost() {
+            return Err(NotReady::AndRunning(lost));
+        }
+        self.pool.borrow().not_ready.clone().map_or(Ok(()), |why| Err(NotReady::New(why)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_is_ready_when_its_pool_is() {
+        let why = "no ENI is attached yet".to_owned();
+        let waiting = Snapshot { not_ready: Some(why.clone()), ..Snapshot::default() };
+        let pool = watch::Sender::new(Arc::new(waiting));
+        let health = NodeHealth::new(pool.subscribe(), Verdict::default());
+        assert_eq!(health.now(), Err(NotReady::New(why)));
+        let mut ready = Box::pin(health.ready());
+        assert!(futures::poll!(&mut ready).is_pending());
+        pool.send_replace(Arc::default());
+        assert_eq!(ready.await, Some(()));
+        assert_eq!(health.now(), Ok(()));
+    }
+}
