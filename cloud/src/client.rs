@@ -109,7 +109,7 @@ impl Ecs for Client {
         id: &InstanceTypeId,
         deadline: Instant,
     ) -> Result<Option<InstanceType>, CloudError> {
-        let parameters = request::instance_types(&self.region, id);
+        let parameters = request::instance_types(id);
         let action = Action::DescribeInstanceTypes;
         match self.call(action, &parameters, deadline, Ok::<DescribedInstanceTypes, Misread>).await
         {

@@ -130,8 +130,9 @@ pub(crate) fn unassign(
     Parameters::new(region).with("NetworkInterfaceId", eni).with_list(family.list(), addresses)
 }
 
-pub(crate) fn instance_types(region: &RegionId, id: &InstanceTypeId) -> Parameters {
-    Parameters::new(region).with_list("InstanceTypes", [id])
+/// The one action without a region: its grammar has none.
+pub(crate) fn instance_types(id: &InstanceTypeId) -> Parameters {
+    Parameters(Vec::new()).with_list("InstanceTypes", [id])
 }
 
 pub(crate) fn vswitches(region: &RegionId, id: &VSwitchId) -> Parameters {
@@ -231,7 +232,7 @@ mod tests {
             unassign(region, Family::V4, &eni, &v4),
             assign(region, Family::V6, &these),
             unassign(region, Family::V6, &eni, &v6[..1]),
-            instance_types(region, &InstanceTypeId::new("ecs.g7.4xlarge")),
+            instance_types(&InstanceTypeId::new("ecs.g7.4xlarge")),
             vswitches(region, &VSwitchId::new("vsw-1")),
         ]
     }
@@ -253,11 +254,7 @@ mod tests {
 
     #[test]
     fn we_send_what_the_official_sdk_sends() {
-        let always = [
-            ("RegionId", "cn-hangzhou"),
-            ("DeleteOnRelease", "false"),
-            ("SourceDestCheck", "false"),
-        ];
+        let always = [("DeleteOnRelease", "false"), ("SourceDestCheck", "false")];
         for (ours, theirs) in ours().iter().zip(sdk_requests().requests) {
             let mut ours: BTreeMap<_, _> = ours.0.iter().cloned().collect();
             let mut theirs: BTreeMap<_, _> = theirs.parameters.into_iter().collect();
