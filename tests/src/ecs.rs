@@ -17,6 +17,8 @@ mod faults;
 mod http;
 mod instance_types;
 mod journal;
+#[cfg(test)]
+mod laws;
 mod metadata;
 mod operations;
 mod paging;

@@ -43,6 +43,12 @@ impl AddressPool {
         usize::try_from(block.size()).unwrap_or(usize::MAX).saturating_sub(4)
     }
 
+    /// Everything that is taken.
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> impl Iterator<Item = &IpAddr> {
+        self.taken.iter()
+    }
+
     /// How many IPv4 addresses are taken.
     pub(crate) fn taken_v4(&self) -> usize {
         self.taken.iter().filter(|address| address.is_ipv4()).count()

@@ -116,6 +116,12 @@ impl Operations {
         self.in_flight.get_mut(&id)
     }
 
+    /// What is in flight.
+    #[cfg(test)]
+    pub(crate) fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.in_flight.values().map(|operation| &operation.change)
+    }
+
     pub(crate) fn is_busy(&self, eni: &EniId) -> bool {
         self.by_eni.contains_key(eni)
     }
