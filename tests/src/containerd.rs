@@ -109,7 +109,7 @@ fn path_with(binaries: &Path) -> String {
     format!("{}:{path}:/usr/sbin:/sbin", binaries.display())
 }
 
-/// No CAP_SYS_RESOURCE here, so containerd may not lower `oom_score_adj`; no registry, so the
+/// No `CAP_SYS_RESOURCE` here, so containerd may not lower `oom_score_adj`; no registry, so the
 /// sandbox's image is pinned.
 fn configuration() -> String {
     format!(

@@ -1,2 +1,132 @@
-//! x
-fn main() {}
+//! `terway-lab`: makes a VPC on this machine, and looks into it.
+
+mod commands;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A VPC on one machine: nodes, an emulator of the ECS API, and terwayd on them.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The lab's directory.
+    #[arg(long, global = true, default_value = "/run/terway-lab")]
+    dir: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a lab and leave it running in the background.
+    Up(Up),
+    /// Make a lab and hold it in the foreground, until SIGTERM.
+    Serve(Up),
+    /// Take the lab down, also what a killed one left behind.
+    Down {
+        /// What its namespaces begin with.
+        #[arg(long, default_value = "tl")]
+        name: String,
+    },
+    /// Run a command on a node; a shell if there is none.
+    Enter {
+        /// The node.
+        node: String,
+        /// The command and its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Make and delete pods by the real CNI binary.
+    #[command(subcommand)]
+    Pod(Pod),
+    /// Who reaches whom by TCP, and what kept the others away.
+    Reach,
+    /// Make the emulated cloud fail, or list what is set.
+    #[command(subcommand)]
+    Fault(Fault),
+    /// The emulated cloud's truth, as JSON.
+    Dump,
+    /// The demo of `cargo xtask demo`.
+    Demo {
+        /// Leave the lab up until SIGTERM.
+        #[arg(long)]
+        keep: bool,
+        /// Write the facts that are shown to this file too.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+}
+
+/// How a lab is to be made.
+#[derive(Debug, Clone, clap::Args)]
+struct Up {
+    /// What its namespaces begin with: 1 to 10 lower-case letters and digits.
+    #[arg(long, default_value = "tl")]
+    name: String,
+    /// How many nodes.
+    #[arg(long, default_value_t = 2)]
+    nodes: usize,
+    /// Instance type of the nodes.
+    #[arg(long, default_value = "ecs.g7.4xlarge")]
+    instance_type: String,
+    /// Do not start terwayd.
+    #[arg(long)]
+    no_daemon: bool,
+    /// The VPC asks by ARP and NS before it sends, as a switch would.
+    #[arg(long)]
+    arp: bool,
+    /// Member ENIs use their own MACs on the trunk.
+    #[arg(long)]
+    own_member_macs: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Pod {
+    /// Make a pod; prints the CNI result.
+    Add {
+        /// The node.
+        node: String,
+        /// The pod's name.
+        name: String,
+        /// Its PodNetworking (`web` or `db`); an address of a shared ENI without.
+        #[arg(long)]
+        pod_networking: Option<String>,
+    },
+    /// Delete a pod.
+    Del {
+        /// The pod's name.
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Fault {
+    /// Set a fault, as JSON: {"action": "*", "times": 3, "what": {"kind": "throttle"}}.
+    Set {
+        /// The fault.
+        json: String,
+    },
+    /// List the faults.
+    List,
+    /// Remove all faults.
+    Clear,
+}
+
+#[tokio::main]
+#[expect(clippy::print_stderr, reason = "an error is for the terminal")]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    let Arguments { dir, command } = Arguments::parse();
+    match commands::run(&dir, command).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

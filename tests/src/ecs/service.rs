@@ -117,6 +117,12 @@ impl Ecs {
         self.teach(id).await
     }
 
+    /// Lets the members of the group `peer` into the members of the group `id`.
+    pub async fn admit(&self, id: &SecurityGroupId, peer: &SecurityGroupId) -> Result<(), Refusal> {
+        self.lock().cloud.admit(id, peer)?;
+        self.teach(id).await
+    }
+
     /// Boots an instance; its primary ENI is plugged when this returns.
     pub async fn boot(&self, spec: &InstanceSpec) -> Result<InstanceId, Refusal> {
         let (id, done) = {

@@ -129,6 +129,30 @@ impl Cloud {
         Ok(())
     }
 
+    /// Lets the members of `peer` into the members of a group.
+    pub(crate) fn admit(
+        &mut self,
+        id: &SecurityGroupId,
+        peer: &SecurityGroupId,
+    ) -> Result<(), Refusal> {
+        let rule = Rule {
+            id: self.next_id("sgr"),
+            direction: Direction::Ingress,
+            protocol: Protocol::All,
+            ports: PortRange::All,
+            source_ports: PortRange::All,
+            peer: Peer::Group(peer.clone()),
+            policy: Policy::Accept,
+            priority: 1,
+            description: String::new(),
+        };
+        let group = self.world.groups.get_mut(id);
+        let group =
+            group.ok_or_else(|| Refusal::invalid("SecurityGroupId", format!("{id} is unknown")))?;
+        group.rules.rules.push(rule);
+        Ok(())
+    }
+
     fn open_rules(&mut self) -> Vec<Rule> {
         let blocks = ["0.0.0.0/0", "::/0"].map(str::parse::<IpNetwork>);
         let rule = |block| Rule {

@@ -18,7 +18,7 @@ pub const ACCESS_KEY: (&str, &str) = ("LTAI5tLabLabLabLabLabLab", "lab-secret-of
 pub struct Subnet {
     /// Its id.
     pub id: &'static str,
-    /// Number in the VPC's blocks: 10.0.N.0/24 and 2001:db8:0:N::/64.
+    /// Number in the VPC's blocks: `10.0.N.0/24` and `2001:db8:0:N::/64`.
     pub number: u8,
 }
 

@@ -1,0 +1,86 @@
+//! What pods left behind, looked for with second witnesses: `ip -j`, `terwayctl` against the
+//! cloud's own truth.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::Lab;
+use crate::node::Node;
+
+/// A node's kernel state, as `ip -j` prints it, without what counts or ages.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KernelState(pub BTreeSet<String>);
+
+impl KernelState {
+    /// What `self` has and `before` has not, and the other way round, a line each.
+    pub fn difference(&self, before: &Self) -> Vec<String> {
+        let more = self.0.difference(&before.0).map(|line| format!("+ {line}"));
+        let less = before.0.difference(&self.0).map(|line| format!("- {line}"));
+        more.chain(less).collect()
+    }
+}
+
+impl Lab {
+    /// Links, addresses, rules, routes, permanent neighbours and tc filters of a node.
+    pub async fn kernel_state(&self, node: &str) -> Result<KernelState> {
+        let node = &self.node(node)?.node;
+        let mut state = BTreeSet::new();
+        for (what, arguments) in [
+            ("link", "-j -d link show"),
+            ("addr", "-j addr show"),
+            ("rule4", "-j -4 rule show"),
+            ("rule6", "-j -6 rule show"),
+            ("route4", "-j -4 route show table all"),
+            ("route6", "-j -6 route show table all"),
+            ("neigh4", "-j -4 neigh show nud permanent"),
+            ("neigh6", "-j -6 neigh show nud permanent"),
+        ] {
+            for item in ip(node, arguments).await? {
+                state.insert(format!("{what} {}", stripped(item)));
+            }
+        }
+        Ok(KernelState(state))
+    }
+}
+
+/// What `ip` prints on the node.
+pub async fn ip(node: &Node, arguments: &str) -> Result<Vec<Value>> {
+    json(node, "ip", arguments).await
+}
+
+/// What `tc` prints on the node.
+pub async fn tc(node: &Node, arguments: &str) -> Result<Vec<Value>> {
+    json(node, "tc", arguments).await
+}
+
+async fn json(node: &Node, program: &str, arguments: &str) -> Result<Vec<Value>> {
+    let output = node.command(program).args(arguments.split(' ')).output().await?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "{program} {arguments}: {stderr}");
+    if output.stdout.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Vec::new());
+    }
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("{program} {arguments} prints no list"))
+}
+
+/// Without what changes by itself: statistics, lifetimes, queues' ages.
+fn stripped(mut item: Value) -> Value {
+    if let Some(object) = item.as_object_mut() {
+        for key in
+            ["stats", "stats64", "expires", "used", "valid_life_time", "cache_info", "ageing"]
+        {
+            object.remove(key);
+        }
+        for value in object.values_mut() {
+            *value = stripped(value.take());
+        }
+    } else if let Some(list) = item.as_array_mut() {
+        for value in list.iter_mut() {
+            *value = stripped(value.take());
+        }
+    }
+    item
+}
