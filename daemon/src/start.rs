@@ -356,9 +356,6 @@ impl Links for Datapath {
     }
 }
 
-// Stands in until the pool takes the crate `cloud`'s own trait.
-impl ipam::Cloud for Client {}
-
 /// Writes the list as soon as pods can be taken.
 async fn install(
     args: Args,

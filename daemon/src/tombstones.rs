@@ -48,13 +48,14 @@ mod tests {
     use model::EniId;
 
     use super::*;
-    use crate::checkpoint::RestRecord;
+    use crate::checkpoint::{RestKind, RestRecord};
 
     #[test]
     fn what_rests_keeps_its_tombstone() {
         let standing = ["10.0.1.1", "10.0.1.2"].map(|text| text.parse().unwrap());
         let rest = RestRecord {
             eni: EniId::new("eni-1"),
+            kind: RestKind::Cooling,
             address: standing[0],
             since: Duration::ZERO,
             boot_id: String::new(),
