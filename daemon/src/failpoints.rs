@@ -2,7 +2,9 @@
 //! DEL and the bring-up of an ENI.
 //!
 //! `TERWAYD_FAILPOINT=add.intent` kills the process when it gets there for the first time,
-//! `TERWAYD_FAILPOINT=add.intent@3` the third time. The variable is read once, by [`arm`]; when it
+//! `TERWAYD_FAILPOINT=add.intent@3` the third time: a point whose name ends in `.step` lies between any
+//! two steps in the kernel and is passed several times, so a test counts up until the daemon
+//! survives. The variable is read once, by [`arm`]; when it
 //! is not set, [`reach`] is one relaxed load. `terwayd --list-failpoints` prints all names, so that a
 //! test goes through them without knowing them.
 //!
@@ -39,16 +41,24 @@ macro_rules! points {
 }
 
 points! {
+    /// Any ENI: a part of its network stands (links, maps, routes, rules, filters).
+    EniStep = "eni.step",
+    /// Repair: a part of it is done.
+    RepairStep = "repair.step",
     /// ADD: an address is taken, in memory.
     AddAllocated = "add.allocated",
     /// ADD: the intent is durable, the kernel is as before.
     AddIntent = "add.intent",
+    /// ADD: a part of the pod's network stands.
+    AddStep = "add.step",
     /// ADD: the pod's network stands, the record still says "adding".
     AddApplied = "add.applied",
     /// ADD: "up" is on its way to the disk, nobody was answered.
     AddNoted = "add.noted",
     /// DEL: "deleting" is on its way to the disk, the kernel is as before.
     DelIntent = "del.intent",
+    /// DEL: a part of the pod's network is gone.
+    DelStep = "del.step",
     /// DEL: the pod's network is gone, the record still stands.
     DelApplied = "del.applied",
     /// DEL: record gone and address at rest, a queued request still in its file.

@@ -24,6 +24,7 @@ use super::{
     names,
 };
 use crate::bpf::{Bpf, Program};
+use crate::failpoints::Point;
 
 /// Where our numbers of links begin: far from those that the kernel gives.
 const FIRST_INDEX: u32 = 100_000;
@@ -172,7 +173,7 @@ impl Actor {
     }
 
     fn run(&mut self, owner: &dyn Display, ops: &[Op]) -> Result<(), DatapathError> {
-        first(owner, self.kernel.run(ops, OnError::Continue))
+        first(owner, self.kernel.run(ops, OnError::Continue, Point::EniStep))
     }
 
     fn prepare_node(&mut self) -> Result<(), DatapathError> {
@@ -289,7 +290,9 @@ impl Actor {
             self.pods.insert(key.clone(), network);
             self.desire(&wanted);
             let ops = diff(&State::default(), &wanted);
-            let Some(failure) = self.kernel.run(&ops, OnError::Stop).into_iter().next() else {
+            let Some(failure) =
+                self.kernel.run(&ops, OnError::Stop, Point::AddStep).into_iter().next()
+            else {
                 return Ok(pod.link);
             };
             if !again {
@@ -342,7 +345,7 @@ impl Actor {
         let mut gone = before;
         gone.pods.clear();
         let kept = State { pods: BTreeMap::new(), ..after };
-        self.kernel.run(&diff(&gone, &kept), OnError::Continue)
+        self.kernel.run(&diff(&gone, &kept), OnError::Continue, Point::DelStep)
     }
 
     pub(super) fn bury(&mut self, addresses: IpPair) -> Result<(), DatapathError> {

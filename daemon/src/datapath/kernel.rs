@@ -24,6 +24,7 @@ use super::names;
 use super::reaper::{GROUP, Reaper};
 use super::types::{Change, Object, Op, Pair, Place};
 use crate::bpf::{Bpf, BpfError};
+use crate::failpoints::{Point, reach};
 use crate::netns::{NetNs, NetNsError};
 use read::Link;
 pub(crate) use socket::errno;
@@ -124,7 +125,8 @@ impl Kernel {
     }
 
     /// Runs the ops in their order. What cannot be removed because it is not there was removed.
-    pub(crate) fn run(&mut self, ops: &[Op], on_error: OnError) -> Vec<Failure> {
+    /// After each step a test may make the daemon die.
+    pub(crate) fn run(&mut self, ops: &[Op], on_error: OnError, step: Point) -> Vec<Failure> {
         let mut failures = Vec::new();
         let mut rest = ops;
         while let Some(first) = rest.first() {
@@ -150,6 +152,7 @@ impl Kernel {
             if on_error == OnError::Stop && !failures.is_empty() {
                 return failures;
             }
+            reach(step);
             rest = later;
         }
         failures

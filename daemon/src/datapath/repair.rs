@@ -11,6 +11,7 @@ use super::kernel::survey::{Scope, Survey};
 use super::kernel::{KernelError, OnError};
 use super::types::{Change, Dev, Object, Op, Place, Slot, State};
 use super::{DatapathError, EniLink, Pod, PodLink, Primary, Repairs, names};
+use crate::failpoints::Point;
 
 /// What a look at the survey came to.
 pub(super) enum Mended {
@@ -99,7 +100,7 @@ impl Actor {
         let mut actual = self.actual(survey)?;
         let wanted = self.wanted(survey, &mut actual, &mut repairs);
         let ops = diff(&actual, &wanted);
-        let failures = self.kernel.run(&ops, OnError::Continue);
+        let failures = self.kernel.run(&ops, OnError::Continue, Point::RepairStep);
         let failed: Vec<&Op> = failures.iter().map(|failure| &failure.op).collect();
         let done: Vec<String> =
             ops.iter().filter(|op| !failed.contains(op)).map(Op::finding).collect();
@@ -163,7 +164,7 @@ impl Actor {
         let node = desired::node_objects(&self.node).into_values();
         let entry = node.filter(|object| matches!(object, Object::Node(_)));
         let ops: Vec<Op> = entry.map(|node| Op::new(Place::Node, Change::Add(node))).collect();
-        for failure in self.kernel.run(&ops, OnError::Continue) {
+        for failure in self.kernel.run(&ops, OnError::Continue, Point::RepairStep) {
             repairs.left.push(failure.to_string());
         }
     }
