@@ -216,7 +216,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let identities = [self.vpc.identity(), self.outside.identity()];
         let identities: Vec<_> = identities.into_iter().flatten().collect();
-        kill_inhabitants(&identities, std::path::Path::new("/nowhere"));
+        kill_inhabitants(&identities, None);
     }
 }
 

@@ -114,6 +114,7 @@ impl Node {
         let own_root = root.clone();
         let settle = move || {
             namespace::leave_network()?;
+            plain_network()?;
             let pin = Pin::new(&host_path)?;
             namespace::leave_mounts()?;
             mounts::own(&own_root)?;
@@ -202,12 +203,24 @@ impl Node {
     }
 }
 
+/// A namespace inherits these from the machine; every node is to begin alike.
+fn plain_network() -> Result<()> {
+    for key in ["forwarding", "rp_filter", "arp_ignore", "arp_announce", "accept_local"] {
+        for scope in ["all", "default"] {
+            let file = format!("/proc/sys/net/ipv4/conf/{scope}/{key}");
+            std::fs::write(&file, "0").with_context(|| format!("cannot write {file}"))?;
+        }
+    }
+    Ok(())
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
+        let cgroup = cgroup::of_node(&self.options.lab, &self.options.name);
         if let Ok(identity) = self.namespace.identity() {
-            kill_inhabitants(&[identity], &cgroup::of_node(&self.options.lab, &self.options.name));
+            kill_inhabitants(&[identity], Some(&cgroup));
         }
-        cgroup::remove(&cgroup::of_node(&self.options.lab, &self.options.name));
+        cgroup::remove(&cgroup);
         // What cannot be removed now is found by `down`.
         let _in_use = std::fs::remove_dir_all(&self.root);
     }

@@ -69,7 +69,15 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
         }
         Tool::LabPackages => packages(
             "lab packages (20 s)",
-            &["iproute2", "nftables", "bpftool", "conntrack", "util-linux", "ethtool"],
+            &[
+                "iproute2",
+                "nftables",
+                "bpftool",
+                "conntrack",
+                "util-linux",
+                "ethtool",
+                "iputils-ping",
+            ],
         ),
         Tool::BpfCompiler => bpf_compiler(),
         Tool::BpfLinker => bpf_linker(),

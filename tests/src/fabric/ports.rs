@@ -284,7 +284,8 @@ impl Fabric {
         }
         let index = plugged.index;
         if eni.kind == PluggedKind::Primary {
-            let advertiser = self.start_primary(eni, index).await?;
+            let link = plugged.link.clone().context("a primary ENI has a NIC")?;
+            let advertiser = self.start_primary(eni, &link, index).await?;
             if let Some(plugged) = state.enis.get_mut(&eni.id) {
                 plugged.advertiser = advertiser;
             }
@@ -296,6 +297,7 @@ impl Fabric {
     async fn start_primary(
         &self,
         eni: &PluggedEni,
+        link: &str,
         port_index: u32,
     ) -> Result<Option<JoinHandle<()>>> {
         let node = self.node(&eni.instance)?;
@@ -305,7 +307,7 @@ impl Fabric {
         });
         let v6 = v6.zip(eni.v6_block);
         let primary = Primary { v4: eni.primary, v4_block: eni.v4_block, v6 };
-        node.configure_primary("eth0", primary).await?;
+        node.configure_primary(link, primary).await?;
         if v6.is_none() || node.v6_default() == V6Default::Static {
             return Ok(None);
         }

@@ -1,5 +1,6 @@
 //! The cgroups of a lab: `/terway-lab/<lab>/<node>` below every hierarchy (v1 and v2).
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -46,8 +47,8 @@ fn inherit_cpuset(parent: &Path, child: &Path) {
 }
 
 /// Ids of the processes at and below `cgroup`, in any hierarchy.
-pub(super) fn processes(cgroup: &Path) -> Vec<i32> {
-    let mut list = Vec::new();
+pub(super) fn processes(cgroup: &Path) -> HashSet<i32> {
+    let mut list = HashSet::new();
     for root in hierarchies() {
         visit(&below(&root, cgroup), &mut |directory| {
             let processes = fs::read_to_string(directory.join("cgroup.procs"));

@@ -31,7 +31,7 @@ pub fn down(lab: &LabName, directory: &Path) -> Result<()> {
     // A file without its mount has an identity of its own, in which no process can be.
     let identities: Vec<_> =
         pins.iter().filter_map(|path| Namespace::open(path).ok()?.identity().ok()).collect();
-    kill_inhabitants(&identities, &cgroup::of_lab(lab));
+    kill_inhabitants(&identities, Some(&cgroup::of_lab(lab)));
     for pin in &pins {
         namespace::unpin(pin);
     }
@@ -47,9 +47,9 @@ pub fn down(lab: &LabName, directory: &Path) -> Result<()> {
 
 /// Kills the processes in these network namespaces and in `cgroup`, and all that descend from
 /// them (a pod's container has namespaces of its own), and waits for their end. Never this process.
-pub(crate) fn kill_inhabitants(namespaces: &[(u64, u64)], cgroup: &Path) {
+pub(crate) fn kill_inhabitants(namespaces: &[(u64, u64)], cgroup: Option<&Path>) {
     let table = processes();
-    let mut doomed: HashSet<i32> = cgroup::processes(cgroup).into_iter().collect();
+    let mut doomed: HashSet<i32> = cgroup.map(cgroup::processes).unwrap_or_default();
     doomed.extend(table.keys().filter(|pid| is_in(**pid, namespaces)));
     loop {
         let before = doomed.len();
