@@ -74,7 +74,7 @@ pub async fn run(options: DemoOptions) -> Result<(Facts, Option<Kept>)> {
         show::look_around(&progress, &lab);
         Some(Kept { lab, daemons, pods })
     } else {
-        let delete = teardown::delete(&lab, &nodes, pods, &before);
+        let delete = teardown::delete(&lab, pods, &before);
         facts.left = progress.step("DEL of all pods, and a look at what is left", delete).await?;
         let leave = teardown::leave(lab, daemons);
         facts.left.extend(progress.step("lab down, and a look at what is left", leave).await?);

@@ -5,6 +5,7 @@ mod document;
 pub mod leftovers;
 mod pods;
 pub mod settings;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

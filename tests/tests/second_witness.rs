@@ -1,0 +1,207 @@
+//! What ADD and DEL do to a node's kernel, by `ip -j`, `tc -j` and `bpftool`.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::Value;
+use terway_lab::lab::leftovers::{ip, tc};
+use terway_lab::lab::{DaemonSettings, Lab, LabOptions, LabPod, PodRequest};
+use terway_lab::traffic::{Answer, probe};
+
+const NODE: &str = "node1";
+
+async fn lab(name: &str) -> Lab {
+    Lab::up(LabOptions::for_test(name, 1).unwrap()).await.unwrap()
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(value: &Value, key: &str) -> u64 {
+    value.get(key).and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// `(family, priority) -> how many`, of the rules that are ours by priority.
+async fn rules(lab: &Lab) -> BTreeMap<(&'static str, u64), usize> {
+    let node = &lab.node(NODE).unwrap().node;
+    let mut count = BTreeMap::new();
+    for family in ["-4", "-6"] {
+        for rule in ip(node, &format!("-j {family} rule show")).await.unwrap() {
+            let priority = number(&rule, "priority");
+            if (512..=513).contains(&priority) {
+                *count.entry((family, priority)).or_default() += 1;
+            }
+        }
+    }
+    count
+}
+
+/// `(link, index)` of the ENIs that the daemon manages.
+async fn enis(lab: &Lab) -> Vec<(String, u64)> {
+    let enis = lab.terwayctl(NODE, "enis").await.unwrap();
+    let enis = enis.get("enis").and_then(Value::as_array).unwrap();
+    enis.iter().map(|eni| (text(eni, "link").to_owned(), number(eni, "link_index"))).collect()
+}
+
+/// A pod's route is in main and in every ENI's table, its neighbour is permanent on its host link.
+async fn pod_is_in_the_kernel(lab: &Lab, pod: &LabPod, tables: &[u64]) {
+    let node = &lab.node(NODE).unwrap().node;
+    let listed = lab.terwayctl(NODE, "pods").await.unwrap();
+    let listed = listed.get("pods").and_then(Value::as_array).unwrap();
+    let record = listed.iter().find(|one| text(one, "name") == pod.request.name).unwrap();
+    let link = text(record, "host_link");
+    assert!(link.starts_with("cali") && link.len() == 15, "{link}");
+    for address in &pod.addresses {
+        let family = if address.is_ipv4() { "-4" } else { "-6" };
+        for table in tables.iter().copied().chain([254]) {
+            let arguments = format!("-j {family} route show table {table} exact {address}");
+            let routes = ip(node, &arguments).await.unwrap();
+            assert_eq!(routes.len(), 1, "{arguments}: {routes:?}");
+            assert_eq!(text(&routes[0], "dev"), link, "{arguments}");
+            assert!(["122", "0x7a"].contains(&text(&routes[0], "protocol")), "{routes:?}");
+        }
+        let neighbours = ip(node, &format!("-j {family} neigh show dev {link}")).await.unwrap();
+        let ours = |one: &&Value| text(one, "dst") == address.to_string();
+        let neighbour = neighbours.iter().find(ours).unwrap();
+        assert_eq!(neighbour["state"][0], "PERMANENT", "{neighbour}");
+    }
+    for (direction, program) in [("ingress", "from_pod"), ("egress", "to_pod")] {
+        let filters = tc(node, &format!("-j filter show dev {link} {direction}")).await.unwrap();
+        let ours: Vec<_> = filters.iter().filter(|one| one.get("options").is_some()).collect();
+        assert_eq!(ours.len(), 1, "{filters:?}");
+        assert_eq!(number(ours[0], "pref"), 100);
+        assert_eq!(text(&ours[0]["options"], "handle"), "0x1");
+        assert_eq!(text(&ours[0]["options"], "bpf_name"), program);
+    }
+}
+
+/// Inside: one /32 and one /128, default routes by link-local next hops that are permanent.
+async fn pod_is_as_designed_inside(pod: &LabPod) {
+    let node = pod.netns.node();
+    let inside = |arguments: &str| format!("-j -n {} {arguments}", pod.request.name);
+    let links = ip(node, &inside("addr show dev eth0")).await.unwrap();
+    let addresses: BTreeSet<_> = links[0]["addr_info"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| text(one, "scope") == "global")
+        .map(|one| format!("{}/{}", text(one, "local"), number(one, "prefixlen")))
+        .collect();
+    let expected = pod.addresses.iter().map(|address| {
+        format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
+    });
+    assert_eq!(addresses, expected.collect());
+    for (family, gateway) in [("-4", "169.254.1.1"), ("-6", "fe80::1")] {
+        let routes = ip(node, &inside(&format!("{family} route show default"))).await.unwrap();
+        assert_eq!(routes.len(), 1, "{routes:?}");
+        assert_eq!(text(&routes[0], "gateway"), gateway);
+        let neighbours = ip(node, &inside(&format!("{family} neigh show"))).await.unwrap();
+        let next_hop = neighbours.iter().find(|one| text(one, "dst") == gateway).unwrap();
+        assert_eq!(next_hop["state"][0], "PERMANENT");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_kernel_has_a_constant_number_of_rules_and_nothing_is_left_after_del() {
+    let lab = lab("witness").await;
+    let daemon = lab.start_daemon(NODE, &DaemonSettings::default()).await.unwrap();
+    let before = lab.kernel_state(NODE).await.unwrap();
+    let enis = enis(&lab).await;
+    let tables: Vec<_> = enis.iter().map(|(_, index)| 1000 + index).collect();
+    let expected: BTreeMap<_, _> = ["-4", "-6"]
+        .into_iter()
+        .flat_map(|family| [((family, 512), 2 * enis.len()), ((family, 513), enis.len())])
+        .collect();
+    assert_eq!(rules(&lab).await, expected, "before any pod");
+
+    let mut pods = Vec::new();
+    for request in [
+        PodRequest::shared(NODE, "shared-a"),
+        PodRequest::shared(NODE, "shared-b"),
+        PodRequest::trunk(NODE, "web-a", "web"),
+        PodRequest::trunk(NODE, "db-a", "db"),
+    ] {
+        pods.push(lab.add_pod(&request).await.unwrap());
+    }
+    assert_eq!(rules(&lab).await, expected, "with four pods");
+    for pod in &pods {
+        pod_is_in_the_kernel(&lab, pod, &tables).await;
+        pod_is_as_designed_inside(pod).await;
+        let check = lab.check_pod(pod).await.unwrap();
+        assert!(check.success, "CHECK of {}: {}", pod.request.name, check.message());
+    }
+
+    for pod in pods {
+        lab.del_pod(pod).await.unwrap();
+    }
+    let left = lab.settle(NODE, &before).await.unwrap();
+    assert!(left.is_empty(), "left:\n{}", left.join("\n"));
+    daemon.stop().await.unwrap();
+    lab.down().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_eni_has_its_filters_where_the_mission_fixed_them_and_they_are_the_pinned_ones() {
+    let lab = lab("filters").await;
+    let daemon = lab.start_daemon(NODE, &DaemonSettings::default()).await.unwrap();
+    let node = &lab.node(NODE).unwrap().node;
+    let listed = lab.terwayctl(NODE, "enis").await.unwrap();
+    let listed = listed.get("enis").and_then(Value::as_array).unwrap();
+    assert!(listed.iter().any(|eni| text(eni, "kind") == "trunk"), "{listed:?}");
+    for eni in listed {
+        let egress = if text(eni, "kind") == "trunk" { "vlan_tag" } else { "source_guard" };
+        for (direction, priority, program) in
+            [("ingress", 20_000, None), ("egress", 50_001, Some(egress))]
+        {
+            let link = text(eni, "link");
+            let filters = tc(node, &format!("-j filter show dev {link} {direction}")).await.unwrap();
+            let ours: Vec<_> = filters.iter().filter(|one| one.get("options").is_some()).collect();
+            assert_eq!(ours.len(), 1, "{link} {direction}: {filters:?}");
+            assert_eq!(number(ours[0], "pref"), priority);
+            let options = &ours[0]["options"];
+            assert_eq!(text(options, "handle"), "0x1");
+            let name = text(options, "bpf_name");
+            assert!(program.is_none_or(|program| program == name), "{name}");
+            let id = number(&options["prog"], "id");
+            let shown = node
+                .command("bpftool")
+                .args(["-j", "-f", "prog", "show", "id", &id.to_string()])
+                .output()
+                .await
+                .unwrap();
+            let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+            let pins = shown.get("pinned").and_then(Value::as_array).cloned().unwrap_or_default();
+            assert!(!pins.is_empty(), "program {id} ({name}) on {link} is not pinned: {shown}");
+        }
+    }
+    daemon.stop().await.unwrap();
+    lab.down().await.unwrap();
+}
+
+/// The tables' routes lead only to pods: what arrives for an address without one is refused by
+/// the node itself, and neither leaves by eth0 nor circles.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_packet_for_an_address_without_a_pod_ends_on_the_node() {
+    let lab = lab("nobody").await;
+    let daemon = lab.start_daemon(NODE, &DaemonSettings::default()).await.unwrap();
+    let enis = lab.terwayctl(NODE, "enis").await.unwrap();
+    let enis = enis.get("enis").and_then(Value::as_array).unwrap();
+    let idle = enis
+        .iter()
+        .flat_map(|eni| eni.get("addresses").and_then(Value::as_array).into_iter().flatten())
+        .find(|address| text(address, "state") == "idle")
+        .unwrap();
+    for family in ["ipv4", "ipv6"] {
+        let address: std::net::IpAddr = text(idle, family).parse().unwrap();
+        let target = std::net::SocketAddr::new(address, 7007);
+        let place = lab.fabric().outside();
+        let probe = probe(place, target, Duration::from_secs(3)).await.unwrap();
+        let Answer::Failed(error) = &probe.answer else { panic!("{family}: {:?}", probe.answer) };
+        assert!(error.contains("unreachable"), "{family}: {error}");
+    }
+    assert_eq!(lab.fabric().drops().await.unwrap().total(), 0, "nothing came back into the VPC");
+    daemon.stop().await.unwrap();
+    lab.down().await.unwrap();
+}
