@@ -12,7 +12,7 @@ use terway_lab::demo::{self, DemoOptions, Kept};
 use terway_lab::ecs::Control;
 use terway_lab::fabric::{MemberMacs, Neighbours};
 use terway_lab::lab::{DaemonSettings, Document, Lab, LabOptions, NodeSpec};
-use terway_lab::node::{self, V6Default};
+use terway_lab::node::{self, LabName, V6Default};
 use terway_lab::server::{self, PodWish, Tried};
 use tokio::process::Command as Process;
 use tokio::time;
@@ -23,18 +23,18 @@ use super::{Command, Fault, Pod, Up};
 const PATIENCE: Duration = Duration::from_secs(90);
 const LOOK: Duration = Duration::from_millis(50);
 
-pub(super) async fn run(dir: &Path, command: Command) -> Result<ExitCode> {
+pub(super) async fn run(dir: &Path, name: LabName, command: Command) -> Result<ExitCode> {
     match command {
-        Command::Up(up) => start(dir, &up).await?,
-        Command::Serve(up) => serve(dir, &up).await?,
-        Command::Down { name } => down(dir, &name).await?,
+        Command::Up(up) => start(dir, &name, &up).await?,
+        Command::Serve(up) => serve(dir, name, &up).await?,
+        Command::Down => down(dir, &name).await?,
         Command::Enter { node, command } => return enter(dir, &node, &command).await,
         Command::Pod(pod) => change_pod(dir, pod).await?,
         Command::Reach => return reach(dir).await,
         Command::Fault(fault) => set_fault(dir, fault).await?,
         Command::Dump => print(&serde_json::to_string_pretty(&control(dir)?.dump().await?)?),
         Command::Demo { keep, json } => {
-            let lab = LabOptions::new("tl".parse()?, dir.to_owned());
+            let lab = LabOptions::new(name, dir.to_owned());
             let (facts, kept) = demo::run(DemoOptions { lab, keep, json }).await?;
             if let Some(Kept { lab, daemons, pods }) = kept {
                 server::hold(lab, daemons, pods).await?;
@@ -48,7 +48,7 @@ pub(super) async fn run(dir: &Path, command: Command) -> Result<ExitCode> {
 }
 
 /// Starts `serve` in the background and waits until it says that the lab is up.
-async fn start(dir: &Path, up: &Up) -> Result<()> {
+async fn start(dir: &Path, name: &LabName, up: &Up) -> Result<()> {
     if let Ok(document) = Document::read(dir)
         && is_running(document.pid)
     {
@@ -58,8 +58,8 @@ async fn start(dir: &Path, up: &Up) -> Result<()> {
     let log = dir.join("lab.log");
     let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut serve = Process::new("setsid");
-    serve.arg(std::env::current_exe()?).arg("--dir").arg(dir).arg("serve");
-    serve.args(["--name", &up.name, "--nodes", &up.nodes.to_string()]);
+    serve.arg(std::env::current_exe()?).arg("--dir").arg(dir);
+    serve.args(["--name", name.as_str(), "serve", "--nodes", &up.nodes.to_string()]);
     serve.args(["--instance-type", &up.instance_type]);
     for (set, flag) in [
         (up.no_daemon, "--no-daemon"),
@@ -92,8 +92,8 @@ async fn start(dir: &Path, up: &Up) -> Result<()> {
     Ok(())
 }
 
-async fn serve(dir: &Path, up: &Up) -> Result<()> {
-    let mut options = LabOptions::new(up.name.parse()?, dir.to_owned());
+async fn serve(dir: &Path, name: LabName, up: &Up) -> Result<()> {
+    let mut options = LabOptions::new(name, dir.to_owned());
     options.nodes = (1..=up.nodes)
         .map(|number| NodeSpec {
             name: format!("node{number}"),
@@ -119,7 +119,7 @@ async fn serve(dir: &Path, up: &Up) -> Result<()> {
     server::hold(lab, daemons, Vec::new()).await
 }
 
-async fn down(dir: &Path, name: &str) -> Result<()> {
+async fn down(dir: &Path, name: &LabName) -> Result<()> {
     if let Ok(document) = Document::read(dir)
         && is_running(document.pid)
     {
@@ -134,7 +134,7 @@ async fn down(dir: &Path, name: &str) -> Result<()> {
             kill(pid, Signal::SIGKILL)?;
         }
     }
-    node::down(&name.parse()?, dir)?;
+    node::down(name, dir)?;
     print("down");
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use terway_lab::node::LabName;
 
 /// A VPC on one machine: nodes, an emulator of the ECS API, and terwayd on them.
 #[derive(Debug, Parser)]
@@ -14,6 +15,9 @@ struct Arguments {
     /// The lab's directory.
     #[arg(long, global = true, default_value = "/run/terway-lab")]
     dir: PathBuf,
+    /// What its namespaces begin with: 1 to 10 lower-case letters and digits.
+    #[arg(long, global = true, default_value = "tl")]
+    name: LabName,
     #[command(subcommand)]
     command: Command,
 }
@@ -25,11 +29,7 @@ enum Command {
     /// Make a lab and hold it in the foreground, until SIGTERM.
     Serve(Up),
     /// Take the lab down, also what a killed one left behind.
-    Down {
-        /// What its namespaces begin with.
-        #[arg(long, default_value = "tl")]
-        name: String,
-    },
+    Down,
     /// Run a command on a node; a shell if there is none.
     Enter {
         /// The node.
@@ -62,9 +62,6 @@ enum Command {
 /// How a lab is to be made.
 #[derive(Debug, Clone, clap::Args)]
 struct Up {
-    /// What its namespaces begin with: 1 to 10 lower-case letters and digits.
-    #[arg(long, default_value = "tl")]
-    name: String,
     /// How many nodes.
     #[arg(long, default_value_t = 2)]
     nodes: usize,
@@ -121,8 +118,8 @@ async fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    let Arguments { dir, command } = Arguments::parse();
-    match commands::run(&dir, command).await {
+    let Arguments { dir, name, command } = Arguments::parse();
+    match commands::run(&dir, name, command).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");

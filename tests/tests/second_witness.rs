@@ -89,9 +89,10 @@ async fn pod_is_as_designed_inside(pod: &LabPod) {
         .filter(|one| text(one, "scope") == "global")
         .map(|one| format!("{}/{}", text(one, "local"), number(one, "prefixlen")))
         .collect();
-    let expected = pod.addresses.iter().map(|address| {
-        format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
-    });
+    let expected = pod
+        .addresses
+        .iter()
+        .map(|address| format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 }));
     assert_eq!(addresses, expected.collect());
     for (family, gateway) in [("-4", "169.254.1.1"), ("-6", "fe80::1")] {
         let routes = ip(node, &inside(&format!("{family} route show default"))).await.unwrap();
@@ -156,7 +157,8 @@ async fn each_eni_has_its_filters_where_the_mission_fixed_them_and_they_are_the_
             [("ingress", 20_000, None), ("egress", 50_001, Some(egress))]
         {
             let link = text(eni, "link");
-            let filters = tc(node, &format!("-j filter show dev {link} {direction}")).await.unwrap();
+            let filters =
+                tc(node, &format!("-j filter show dev {link} {direction}")).await.unwrap();
             let ours: Vec<_> = filters.iter().filter(|one| one.get("options").is_some()).collect();
             assert_eq!(ours.len(), 1, "{link} {direction}: {filters:?}");
             assert_eq!(number(ours[0], "pref"), priority);

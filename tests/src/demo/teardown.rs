@@ -21,11 +21,7 @@ impl Before {
 }
 
 /// DEL of all pods; what is left then, a line each.
-pub(super) async fn delete(
-    lab: &Lab,
-    pods: Vec<LabPod>,
-    before: &Before,
-) -> Result<Vec<String>> {
+pub(super) async fn delete(lab: &Lab, pods: Vec<LabPod>, before: &Before) -> Result<Vec<String>> {
     try_join_all(pods.into_iter().map(|pod| lab.del_pod(pod))).await?;
     let left = try_join_all(before.0.iter().map(|(node, was)| lab.settle(node, was))).await?;
     Ok(left.into_iter().flatten().collect())
