@@ -56,17 +56,26 @@ pub struct LabPod {
 }
 
 impl Lab {
-    /// Makes a namespace and calls ADD.
+    /// Makes a namespace and calls ADD, which has to succeed.
     pub async fn add_pod(&self, request: &PodRequest) -> Result<LabPod> {
+        let (pod, outcome) = self.try_pod(request, &Map::new()).await?;
+        outcome.ok().with_context(|| format!("ADD of {}", request.name))?;
+        Ok(pod)
+    }
+
+    /// Makes a namespace and calls ADD; `more` joins the configuration.
+    pub async fn try_pod(
+        &self,
+        request: &PodRequest,
+        more: &Map<String, Value>,
+    ) -> Result<(LabPod, Outcome)> {
         let node = self.node(&request.node)?;
         let netns = node.node.pod(&request.name).await?;
         let attachment = attachment(request, &netns);
-        let outcome = self.cni(node, Verb::Add, &attachment, &Map::new()).await?.ok();
-        let outcome = outcome.with_context(|| format!("ADD of {}", request.name))?;
-        let addresses = outcome.addresses();
-        let add_time = outcome.elapsed;
-        let (request, result) = (request.clone(), outcome.stdout);
-        Ok(LabPod { request, netns, attachment, result, addresses, add_time })
+        let outcome = self.cni(node, Verb::Add, &attachment, more).await?;
+        let (request, result) = (request.clone(), outcome.stdout.clone());
+        let (addresses, add_time) = (outcome.addresses(), outcome.elapsed);
+        Ok((LabPod { request, netns, attachment, result, addresses, add_time }, outcome))
     }
 
     /// Calls DEL, and takes the namespace away.

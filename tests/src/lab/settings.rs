@@ -18,20 +18,24 @@ pub const ACCESS_KEY: (&str, &str) = ("LTAI5tLabLabLabLabLabLab", "lab-secret-of
 pub struct Subnet {
     /// Its id.
     pub id: &'static str,
-    /// Number in the VPC's blocks: `10.0.N.0/24` and `2001:db8:0:N::/64`.
+    /// Number in the VPC's blocks: `10.0.N.0` and `2001:db8:0:N::/64`.
     pub number: u8,
+    /// Prefix length of the IPv4 block.
+    pub prefix: u8,
 }
 
 /// Where the instances' primary ENIs are.
-pub const NODES: Subnet = Subnet { id: "vsw-nodes", number: 0 };
+pub const NODES: Subnet = Subnet { id: "vsw-nodes", number: 0, prefix: 24 };
 /// Where the shared ENIs and trunks are.
-pub const SHARED: Subnet = Subnet { id: "vsw-shared", number: 1 };
+pub const SHARED: Subnet = Subnet { id: "vsw-shared", number: 1, prefix: 24 };
 /// Of the PodNetworking `web`.
-pub const WEB: Subnet = Subnet { id: "vsw-web", number: 2 };
+pub const WEB: Subnet = Subnet { id: "vsw-web", number: 2, prefix: 24 };
 /// Of the PodNetworking `db`.
-pub const DB: Subnet = Subnet { id: "vsw-db", number: 3 };
+pub const DB: Subnet = Subnet { id: "vsw-db", number: 3, prefix: 24 };
+/// Of the tests that use a vSwitch up: four addresses.
+pub const TINY: Subnet = Subnet { id: "vsw-tiny", number: 4, prefix: 29 };
 /// All of them.
-pub const SUBNETS: [Subnet; 4] = [NODES, SHARED, WEB, DB];
+pub const SUBNETS: [Subnet; 5] = [NODES, SHARED, WEB, DB, TINY];
 
 /// The group of instances: open.
 pub const SG_NODES: &str = "sg-nodes";
@@ -50,8 +54,8 @@ pub fn vpc_blocks() -> (Ipv4Network, Ipv6Network) {
 impl Subnet {
     /// Its blocks.
     pub fn blocks(self) -> (Ipv4Network, Ipv6Network) {
-        let number = self.number;
-        (parse(&format!("10.0.{number}.0/24")), parse(&format!("2001:db8:0:{number}::/64")))
+        let Self { number, prefix, .. } = self;
+        (parse(&format!("10.0.{number}.0/{prefix}")), parse(&format!("2001:db8:0:{number}::/64")))
     }
 
     /// Its id.
