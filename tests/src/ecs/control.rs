@@ -1,5 +1,19 @@
 //! The control API: JSON over HTTP on loopback, for tests and for people. Everything that the lab
-//! may do to the cloud and that the cloud's users may not.
+//! may do to the cloud and that the cloud's users may not. [`super::Control`] speaks it.
+//!
+//! | call | what it does |
+//! |---|---|
+//! | `GET /dump` | the whole truth ([`Dump`]) |
+//! | `GET /calls`, `DELETE /calls` | the latest calls, oldest first ([`CallRecord`]); forgets them and the counts |
+//! | `GET /faults`, `POST /faults`, `DELETE /faults` | those that wait; one more ([`Fault`]); none |
+//! | `PUT /seed` | `{"seed": 7}`: what is left to chance goes the same way from here on |
+//! | `GET /settings`, `PUT /settings` | delays, lags, limits, clock ([`Settings`]), always whole |
+//! | `GET /metadata`, `PUT /metadata` | what is wrong with the metadata service ([`MetadataFaults`]) |
+//! | `POST /credentials/expire` | the keys of roles end now |
+//! | `POST /enis/{id}/vanish` | the ENI is gone as if it had never been |
+//! | `PUT /instances/{id}/state` | `{"state": "Stopped"}` or `"Running"` |
+//! | `POST /instances/{id}/release` | the instance goes, its ENIs are taken out |
+//! | `GET /verdict?from=&to=&protocol=&port=` | what the groups say to a flow ([`Judgement`]) |
 
 use std::net::IpAddr;
 

@@ -179,9 +179,9 @@ impl World {
     fn unassign(&mut self, index: usize, count: usize) {
         let Ok(eni) = self.bed.cloud.eni(&self.eni(index)) else { return };
         let named = eni.v4.iter().rev().take(count).map(ToString::to_string).collect::<Vec<_>>();
-        let names: Vec<_> = (1..=count).map(|n| format!("PrivateIpAddress.{n}")).collect();
+        let parameters: Vec<_> = (1..=count).map(|n| format!("PrivateIpAddress.{n}")).collect();
         let mut pairs = vec![("NetworkInterfaceId", eni.id.to_string())];
-        pairs.extend(names.iter().map(String::as_str).zip(named));
+        pairs.extend(parameters.iter().map(String::as_str).zip(named));
         self.call("UnassignPrivateIpAddresses", &pairs);
     }
 

@@ -63,6 +63,10 @@ pub(crate) fn verify(
     nonces: &mut Nonces,
     now: Timestamp,
 ) -> Result<Call, Refusal> {
+    if !matches!(request.method, "GET" | "POST") || request.path != "/" {
+        let text = format!("{} {} is no call of this API.", request.method, request.path);
+        return Err(Refusal::new(404, "InvalidAction.NotFound", text));
+    }
     let mut parameters = encoding::pairs(request.query)?;
     parameters.extend(form(request)?);
     if request.headers.contains_key("authorization") {

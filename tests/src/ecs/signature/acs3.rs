@@ -257,6 +257,21 @@ mod tests {
     }
 
     #[test]
+    fn only_get_and_post_of_the_root_are_calls() {
+        let sample = Sample::new();
+        for (method, path, code) in [
+            ("GET", "/", "SignatureDoesNotMatch"),
+            ("PUT", "/", "InvalidAction.NotFound"),
+            ("POST", "/x", "InvalidAction.NotFound"),
+        ] {
+            let request = Request { method, path, ..sample.request() };
+            let mut nonces = Nonces::default();
+            let verified = super::super::verify(request, &sample.keyring, &mut nonces, sample.now);
+            assert_eq!(verified.unwrap_err().code, code, "{method} {path}");
+        }
+    }
+
+    #[test]
     fn a_wrong_key_and_a_wrong_secret_are_told_apart() {
         let mut sample = Sample::new();
         sample.sign("LTAIother", "secret", NAMES);

@@ -1,0 +1,128 @@
+//! The metadata service over its socket.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Lab;
+use crate::ecs::{MetadataFaults, Settings};
+
+#[tokio::test]
+async fn metadata_is_for_who_has_a_token() {
+    let lab = Lab::new().await;
+    assert_eq!(lab.metadata(None, "instance-id").await.0, 403);
+    assert_eq!(lab.metadata(Some("x"), "instance-id").await.0, 401);
+    for ttl in ["0", "21601", "soon"] {
+        assert_eq!(lab.token(ttl).await.0, 400, "{ttl}");
+    }
+    let (status, short) = lab.token("1").await;
+    assert_eq!(status, 200);
+    assert_eq!(lab.metadata(Some(&short), "instance-id").await, (200, lab.instance.to_string()));
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(lab.metadata(Some(&short), "instance-id").await.0, 401);
+}
+
+#[tokio::test]
+async fn metadata_says_what_an_instance_needs_to_know() {
+    let lab = Lab::new().await;
+    let eni =
+        lab.create(&[("SecondaryPrivateIpAddressCount", "1"), ("Ipv6AddressCount", "2")]).await;
+    lab.attach(&eni, &[]).await;
+    let dump = lab.ecs.dump();
+    let [primary, second] = &dump.enis[..] else { panic!("{dump:?}") };
+    let token = lab.token("60").await.1;
+    let macs = format!("{}/\n{}/", primary.mac, second.mac);
+    let v6 = format!("[{},{}]", second.v6[0], second.v6[1]);
+    for (path, expected) in [
+        ("instance-id", lab.instance.as_str()),
+        ("instance/instance-type", "ecs.g7.xlarge"),
+        ("region-id", "cn-hangzhou"),
+        ("zone-id", "cn-hangzhou-h"),
+        ("vpc-id", "vpc-lab"),
+        ("vswitch-id", "vsw-a"),
+        ("mac", &primary.mac),
+        ("network/interfaces/macs/", &macs),
+    ] {
+        assert_eq!(lab.metadata(Some(&token), path).await, (200, expected.to_owned()), "{path}");
+    }
+    for (item, expected) in [
+        ("network-interface-id", eni.as_str()),
+        ("primary-ip-address", "10.0.1.2"),
+        ("private-ipv4s", r#"["10.0.1.2","10.0.1.3"]"#),
+        ("ipv6s", &v6),
+        ("gateway", "10.0.1.253"),
+        ("ipv6-gateway", "2408:4005:3a0:1:ffff:ffff:ffff:fffd"),
+        ("vswitch-id", "vsw-a"),
+        ("vswitch-cidr-block", "10.0.1.0/24"),
+        ("vswitch-ipv6-cidr-block", "2408:4005:3a0:1::/64"),
+    ] {
+        let path = format!("network/interfaces/macs/{}/{item}", second.mac);
+        assert_eq!(lab.metadata(Some(&token), &path).await, (200, expected.to_owned()), "{item}");
+    }
+    assert_eq!(lab.metadata(Some(&token), "no-such-item").await.0, 404);
+}
+
+#[tokio::test]
+async fn metadata_lags_and_lies_when_it_is_told_to() {
+    let lab = Lab::new().await;
+    let token = lab.token("60").await.1;
+    let settings = Settings { metadata_lag_ms: 600_000, ..lab.ecs.settings() };
+    lab.ecs.set_settings(settings).unwrap();
+    assert_eq!(lab.metadata(Some(&token), "instance-id").await.0, 404, "it was not there yet");
+    lab.ecs.set_settings(Settings { metadata_lag_ms: 0, ..lab.ecs.settings() }).unwrap();
+
+    let (attached, free) = (lab.create(&[]).await, lab.create(&[]).await);
+    lab.attach(&attached, &[]).await;
+    let count =
+        async || lab.metadata(Some(&token), "network/interfaces/macs/").await.1.lines().count();
+    assert_eq!(count().await, 2);
+    let missing = MetadataFaults { missing: [attached].into(), ..MetadataFaults::default() };
+    lab.control.set_metadata_faults(&missing).await.unwrap();
+    assert_eq!(count().await, 1);
+    let extra = [(lab.instance.to_string(), [free].into())].into();
+    let extra = MetadataFaults { extra, ..MetadataFaults::default() };
+    lab.control.set_metadata_faults(&extra).await.unwrap();
+    assert_eq!(lab.control.metadata_faults().await.unwrap(), extra);
+    assert_eq!(count().await, 3);
+    let down = MetadataFaults { status: Some(503), ..MetadataFaults::default() };
+    lab.control.set_metadata_faults(&down).await.unwrap();
+    assert_eq!(lab.metadata(Some(&token), "instance-id").await.0, 503);
+}
+
+#[tokio::test]
+async fn the_credentials_of_a_role_come_from_metadata_and_end_when_told_to() {
+    let lab = Lab::new().await;
+    let token = lab.token("60").await.1;
+    let role = lab.metadata(Some(&token), "ram/security-credentials/").await;
+    assert_eq!(role, (200, "Worker".to_owned()));
+    let key = lab.metadata(Some(&token), "ram/security-credentials/Worker").await.1;
+    let key: Value = serde_json::from_str(&key).unwrap();
+    assert_eq!(key["Code"], "Success");
+    let good = |key: &Value| {
+        let now = crate::ecs::service::now();
+        let text = |name: &str| key[name].as_str().unwrap().to_owned();
+        let state = lab.ecs.lock();
+        let secret = state.keyring.secret(&text("AccessKeyId"), Some(&text("SecurityToken")), now);
+        secret.map(str::to_owned).map_err(|refusal| refusal.code)
+    };
+    assert_eq!(good(&key).unwrap(), key["AccessKeySecret"].as_str().unwrap());
+    lab.control.expire_credentials().await.unwrap();
+    assert_eq!(good(&key).unwrap_err(), "InvalidSecurityToken.Expired");
+    assert_eq!(lab.metadata(Some(&token), "ram/security-credentials/Other").await.0, 404);
+}
+
+#[tokio::test]
+async fn who_asks_is_known_by_the_address() {
+    let lab = Lab::new().await;
+    let eni = lab.create(&[]).await;
+    let identity = lab.ecs.identity_by_address();
+    let asks = |address: std::net::IpAddr| identity((address, 40_000).into());
+    let dump = lab.ecs.dump();
+    let [primary, free] = &dump.enis[..] else { panic!("{dump:?}") };
+    assert_eq!(free.id, eni);
+    assert_eq!(asks(primary.v4[0].into()).unwrap(), lab.instance);
+    assert_eq!(asks(primary.v6[0].into()).unwrap(), lab.instance);
+    assert_eq!(asks(free.v4[0].into()), None, "its ENI is in no instance");
+    lab.attach(&eni, &[]).await;
+    assert_eq!(asks(free.v4[0].into()).unwrap(), lab.instance);
+}
