@@ -46,6 +46,7 @@ pub struct Bpf {
     node: Array<MapData, layout::Node>,
     counters: PerCpuHashMap<MapData, u32, Counters>,
     reader: Reader,
+    cpus: usize,
 }
 
 impl fmt::Debug for Bpf {
@@ -80,6 +81,7 @@ impl Bpf {
             node: take(&mut ebpf, map::NODE)?,
             counters: take(&mut ebpf, map::COUNTERS)?,
             reader: Reader::open(pins)?,
+            cpus: aya::util::nr_cpus().map_err(|(_file, source)| BpfError::Cpus(source))?,
             pins: pins.to_owned(),
             ids,
             ebpf,
@@ -234,6 +236,12 @@ impl Bpf {
         self.node.set(0, layout::Node::from(node), 0).map_err(BpfError::map(map::NODE))
     }
 
+    /// What [`set_node`](Self::set_node) wrote last; `None` if it never did.
+    pub fn node(&self) -> Result<Option<Node>, BpfError> {
+        let node = self.node.get(&0, 0).map_err(BpfError::map(map::NODE))?;
+        if node.ifindex == 0 { Ok(None) } else { Ok(Some(Node::try_from(node)?)) }
+    }
+
     /// Dropped frames by cause name, summed over CPUs.
     pub fn drops(&self) -> Result<Vec<(&'static str, u64)>, BpfError> {
         self.reader.drops()
@@ -259,10 +267,9 @@ impl Bpf {
     fn start_counters(&mut self, link: LinkIndex) -> Result<(), BpfError> {
         const NO_EXIST: u64 = 1;
         let error = BpfError::map(map::COUNTERS);
-        let cpus = aya::util::nr_cpus().map_err(|(_file, source)| BpfError::Cpus(source))?;
-        let zero =
-            PerCpuValues::try_from(vec![Counters::default(); cpus]).map_err(BpfError::Cpus)?;
-        match self.counters.insert(link.get(), zero, NO_EXIST) {
+        let zeros = vec![Counters::default(); self.cpus];
+        let zeros = PerCpuValues::try_from(zeros).map_err(BpfError::Cpus)?;
+        match self.counters.insert(link.get(), zeros, NO_EXIST) {
             Err(MapError::SyscallError(failed))
                 if failed.io_error.kind() == std::io::ErrorKind::AlreadyExists =>
             {

@@ -64,12 +64,7 @@ impl TryFrom<layout::Endpoint> for Endpoint {
     type Error = OutOfRange;
 
     fn try_from(entry: layout::Endpoint) -> Result<Self, OutOfRange> {
-        let v4 = Ipv4Addr::from(entry.v4.to_ne_bytes());
-        let v6 = Ipv6Addr::from(bytes(entry.v6));
-        let addresses = IpPair::new(
-            Some(v4).filter(|v4| !v4.is_unspecified()),
-            Some(v6).filter(|v6| !v6.is_unspecified()),
-        );
+        let addresses = IpPair::new(known_v4(entry.v4), known_v6(entry.v6));
         Ok(Self {
             addresses: addresses.ok_or_else(|| OutOfRange {
                 what: "addresses of an endpoint",
@@ -107,6 +102,19 @@ impl From<&Node> for layout::Node {
             ifindex: node.link.get(),
             mask: node.mark_mask,
         }
+    }
+}
+
+impl TryFrom<layout::Node> for Node {
+    type Error = OutOfRange;
+
+    fn try_from(entry: layout::Node) -> Result<Self, OutOfRange> {
+        Ok(Self {
+            link: link(entry.ifindex)?,
+            v4: known_v4(entry.v4),
+            v6: known_v6(entry.v6),
+            mark_mask: entry.mask,
+        })
     }
 }
 
@@ -167,6 +175,14 @@ fn optional_v4(ip: Option<Ipv4Addr>) -> u32 {
 
 fn optional_v6(ip: Option<Ipv6Addr>) -> layout::Ip {
     ip.map_or([0; 4], words)
+}
+
+fn known_v4(entry: u32) -> Option<Ipv4Addr> {
+    Some(Ipv4Addr::from(entry.to_ne_bytes())).filter(|v4| !v4.is_unspecified())
+}
+
+fn known_v6(entry: layout::Ip) -> Option<Ipv6Addr> {
+    Some(Ipv6Addr::from(bytes(entry))).filter(|v6| !v6.is_unspecified())
 }
 
 fn words(ip: Ipv6Addr) -> layout::Ip {

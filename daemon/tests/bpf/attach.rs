@@ -6,7 +6,7 @@ use std::path::Path;
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use daemon::bpf::{
-    Address, Bpf, BpfError, Direction, Endpoint, Filter, MemberMacs, Program, filters,
+    Address, Bpf, BpfError, Direction, Endpoint, Filter, MemberMacs, Node, Program, filters,
 };
 use model::{IpPair, LinkIndex, Mac, Mark};
 
@@ -16,7 +16,8 @@ use crate::probe::Probe;
 use crate::run::lo;
 use crate::tap::Tap;
 use crate::world::{
-    ENI_MAC, FIRST, GATEWAY_MAC, HOST_MAC, MARK, MASK, PEER, POD, POD_MAC, set_eni, set_pod, vlan,
+    ENI_MAC, FIRST, GATEWAY_MAC, HOST_MAC, MARK, MASK, NODE, PEER, POD, POD_MAC, set_eni, set_pod,
+    vlan,
 };
 
 /// What each kind of link carries.
@@ -330,6 +331,10 @@ fn entries_are_read_as_they_were_written_and_removed_twice() {
         bpf.set_member(link, vlan(102), Some(macs)).unwrap();
         bpf.set_eni(link, Mac::new(ENI_MAC)).unwrap();
 
+        assert_eq!(bpf.node().unwrap(), None);
+        let node = Node { link, v4: Some(NODE), v6: None, mark_mask: MASK };
+        bpf.set_node(&node).unwrap();
+        assert_eq!(bpf.node().unwrap(), Some(node));
         assert_eq!(bpf.endpoints().unwrap(), [(link, endpoint)]);
         assert_eq!(bpf.addresses().unwrap(), [(link, FIRST.into(), address)]);
         assert_eq!(bpf.enis().unwrap(), [(link, Mac::new(ENI_MAC))]);
