@@ -346,3 +346,119 @@ pub(super) fn script(old: &Table, new: &Table) -> String {
     }
     script
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(id: &str, rules: Vec<Rule>) -> SecurityGroup {
+        SecurityGroup { id: SecurityGroupId::new(id), inner_access: InnerAccess::Accept, rules }
+    }
+
+    fn rule(direction: Direction, peer: Peer, policy: Policy, priority: u8) -> Rule {
+        Rule {
+            id: "sgr-1".to_owned(),
+            direction,
+            protocol: Protocol::Tcp,
+            ports: PortRange::Ports { first: 80, last: 88 },
+            source_ports: PortRange::All,
+            peer,
+            policy,
+            priority,
+            description: String::new(),
+        }
+    }
+
+    fn table(groups: &[SecurityGroup], of_web: &[&str], numbers: &mut Numbers) -> Table {
+        let groups = groups.iter().map(|group| (group.id.clone(), group.clone())).collect();
+        let of_web: Vec<_> = of_web.iter().copied().map(SecurityGroupId::new).collect();
+        let of_database = [SecurityGroupId::new("sg-database")];
+        let (web, database) = (EniId::new("eni-web"), EniId::new("eni-database"));
+        let in_web = ["10.0.1.1/32", "fd00::1/128"].map(|text| text.parse().unwrap());
+        let in_database = ["10.0.1.16/28"].map(|text| text.parse().unwrap());
+        let ports = [
+            Guarded { eni: &web, port: "p3", groups: &of_web, addresses: &in_web },
+            Guarded { eni: &database, port: "m4", groups: &of_database, addresses: &in_database },
+        ];
+        desired(&ports, &groups, numbers)
+    }
+
+    fn groups() -> [SecurityGroup; 2] {
+        let everybody = Peer::Cidr("0.0.0.0/0".parse().unwrap());
+        let web = Peer::Group(SecurityGroupId::new("sg-web"));
+        [
+            group(
+                "sg-web",
+                vec![
+                    rule(Direction::Ingress, everybody.clone(), Policy::Accept, 5),
+                    rule(Direction::Ingress, everybody.clone(), Policy::Drop, 5),
+                    rule(Direction::Egress, everybody, Policy::Drop, 9),
+                ],
+            ),
+            group("sg-database", vec![rule(Direction::Ingress, web, Policy::Accept, 1)]),
+        ]
+    }
+
+    #[test]
+    fn rules_become_chains_of_a_port_with_drops_before_accepts() {
+        let table = table(&groups(), &["sg-web"], &mut Numbers::default());
+        let chain = |name: &str| match table.get(name) {
+            Some(Object::Chain { rules, .. }) => rules.join("\n"),
+            other => panic!("{name}: {other:?}"),
+        };
+        insta::assert_snapshot!(chain("forward"), @r#"
+        ct state established,related accept
+        iifname vmap { "p3" : jump out_p3, "m4" : jump out_m4 }
+        oifname vmap { "p3" : goto in_p3, "m4" : goto in_m4 }
+        "#);
+        insta::assert_snapshot!(chain("in_p3"), @"
+        meta nfproto ipv4 meta l4proto tcp tcp dport 80-88 goto refuse_2
+        meta nfproto ipv4 meta l4proto tcp tcp dport 80-88 accept
+        ip saddr @g0_4 accept
+        ip6 saddr @g0_6 accept
+        goto refuse_2
+        ");
+        insta::assert_snapshot!(chain("out_p3"), @"meta nfproto ipv4 meta l4proto tcp tcp dport 80-88 goto refuse_1");
+        insta::assert_snapshot!(chain("in_m4"), @"
+        ip saddr @g0_4 meta l4proto tcp tcp dport 80-88 accept
+        ip6 saddr @g0_6 meta l4proto tcp tcp dport 80-88 accept
+        ip saddr @g1_4 accept
+        ip6 saddr @g1_6 accept
+        goto refuse_3
+        ");
+        insta::assert_snapshot!(chain("refuse_3"), @"
+        meta mark set 3
+        goto record
+        ");
+    }
+
+    #[test]
+    fn a_script_changes_only_what_is_different() {
+        let mut numbers = Numbers::default();
+        let before = table(&groups(), &["sg-web"], &mut numbers);
+        assert_eq!(script(&before, &before), "");
+        let after = table(&groups(), &["sg-database"], &mut numbers);
+        insta::assert_snapshot!(script(&before, &after), @r#"
+        add table inet lab
+        add chain inet lab refuse_4 
+        flush chain inet lab in_p3
+        flush chain inet lab out_p3
+        flush chain inet lab refuse_1
+        flush chain inet lab refuse_2
+        delete element inet lab g0_4 { 10.0.1.1/32 }
+        delete element inet lab g0_6 { fd00::1/128 }
+        add element inet lab g1_4 { 10.0.1.1/32 }
+        add element inet lab g1_6 { fd00::1/128 }
+        add rule inet lab in_p3 ip saddr @g0_4 meta l4proto tcp tcp dport 80-88 accept
+        add rule inet lab in_p3 ip6 saddr @g0_6 meta l4proto tcp tcp dport 80-88 accept
+        add rule inet lab in_p3 ip saddr @g1_4 accept
+        add rule inet lab in_p3 ip6 saddr @g1_6 accept
+        add rule inet lab in_p3 goto refuse_4
+        add rule inet lab refuse_4 meta mark set 4
+        add rule inet lab refuse_4 goto record
+        delete chain inet lab refuse_1
+        delete chain inet lab refuse_2
+        "#);
+        assert_eq!(script(&after, &after), "");
+    }
+}

@@ -104,6 +104,13 @@ fn tags() -> Result<Vec<Case>> {
             eni: "eni-node1",
             cause: DropCause::TagOnNonTrunk,
         },
+        // VLAN 0 is a priority without a VLAN (802.1Q), which is no member's either.
+        case(
+            "a tag without a VLAN",
+            priority_tagged(frame(trunk)),
+            "eni-trunk",
+            DropCause::UnknownVlan,
+        ),
         case(
             "a VLAN of no member",
             frame(member).tagged(vlan(999)?),
@@ -189,8 +196,28 @@ fn neighbours() -> Vec<Case> {
             advertisement(v6(0, 12), NODE1, own6),
             DropCause::NdSender,
         ),
+        case(
+            "a solicitation from afar",
+            from_afar(solicitation(NODE1, own6)),
+            DropCause::Malformed,
+        ),
         case("a router advertisement", router_advertisement(), DropCause::NdSender),
     ]
+}
+
+/// Neighbour discovery that a router let through: its hop limit is not 255 any more.
+fn from_afar(mut frame: Frame) -> Frame {
+    if let Some(hop_limit) = frame.payload.get_mut(7) {
+        *hop_limit = 254;
+    }
+    frame
+}
+
+fn priority_tagged(mut frame: Frame) -> Frame {
+    let tag = [0xe0, 0];
+    frame.payload = [&tag[..], &frame.protocol.to_be_bytes(), &frame.payload].concat();
+    frame.protocol = 0x8100;
+    frame
 }
 
 /// As if the node were a router.
@@ -270,6 +297,13 @@ async fn the_outside_reaches_only_what_somebody_owns() -> Result<()> {
     let dropped = vpc.fabric.drops().await?.since(&before);
     assert_eq!(dropped.with(DropCause::NoOwner), 1, "{dropped}");
     assert_eq!(dropped.to_string(), "outside: destination nobody owns (1)");
+    let wire = Wire::open(vpc.fabric.outside(), "eth0", Tag::None).await?;
+    let router = Mac::new([0x02, 0x0f, 0, 0, 0, 1]);
+    let inside = (wire.mac(), at([10, 0, 0, 11], 9));
+    let before = vpc.fabric.drops().await?;
+    wire.send(&Frame::udp(inside, (router, at([10, 0, 0, 12], 9)), b"forged")).await?;
+    let dropped = vpc.fabric.drops().await?.since(&before);
+    assert_eq!(dropped.to_string(), "outside: source address not assigned (1)");
     let arrived = listen(vpc.node2.namespace(), at([10, 0, 0, 12], 9)).await?;
     socket.send_to(b"found", at([10, 0, 0, 12], 9)).await?;
     assert_eq!(next(&arrived).await?, ("found".to_owned(), at(OUTSIDE_V4, 9)));

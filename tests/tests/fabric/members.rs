@@ -1,9 +1,9 @@
 //! Members of a trunk: one VLAN each, on the trunk's NIC.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use model::{EniId, Mac};
 use terway_lab::ecs::Fabric as _;
-use terway_lab::fabric::{DropCause, FabricOptions, MemberMacs};
+use terway_lab::fabric::{DropCause, FabricOptions, MemberMacs, Sender};
 use terway_lab::traffic::{Frame, Tag, Wire};
 
 use crate::vpc::{LIMIT, Vpc, at, listen, next, options, v6, vlan};
@@ -33,6 +33,12 @@ async fn converse(vpc: &Vpc, member: Mac) -> Result<()> {
         assert_eq!((from, to), (Mac::GATEWAY, member));
     }
     assert!(vpc.fabric.drops().await?.is_empty());
+    let counters = vpc.fabric.counters().await?;
+    let counted = |eni: &str| counters.get(&Sender::Eni(EniId::new(eni)));
+    let member = counted("eni-member101").context("it was plugged")?;
+    assert_eq!((member.admitted, member.delivered), (2, 2));
+    let trunk = counted("eni-trunk").context("it was plugged")?;
+    assert_eq!((trunk.admitted, trunk.delivered), (0, 0), "the frames were the member's");
     Ok(())
 }
 

@@ -140,6 +140,20 @@ async fn control_frames_are_swallowed_and_counted_apart() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_vpc_says_nothing_of_its_own_on_a_port() -> Result<()> {
+    let vpc = Vpc::new().await?;
+    let secondary = eni("eni-secondary", PluggedKind::Secondary, 1, 20);
+    vpc.fabric.plug(&secondary).await?;
+    vpc.set_up(&vpc.node1, "eth1").await?;
+    let wire = Wire::open(vpc.node1.namespace(), "eth1", Tag::None).await?;
+    // Linux would say MLD for the port's addresses, twice within this time.
+    let heard = wire.receive(Duration::from_millis(2500), |frame| Some(frame.to_vec())).await;
+    assert!(heard.is_err(), "{heard:02x?}");
+    assert_eq!(counters(&vpc, "eni-secondary").await?.delivered, 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_vpc_asks_for_a_mac_before_it_sends_if_it_is_told_to() -> Result<()> {
     let vpc = Vpc::with(FabricOptions { neighbours: Neighbours::Asked, ..options()? }).await?;
     let endpoints = [
