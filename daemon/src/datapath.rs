@@ -245,15 +245,9 @@ impl Datapath {
     /// Waits (at most `wait`) for the ENI's link, brings it up as designed and keeps it so.
     /// All ENIs' tables get all local pods. Again is fine.
     pub async fn set_eni(&self, eni: EniSpec, wait: Duration) -> Result<EniLink, DatapathError> {
-        let (id, mac) = (eni.id.clone(), eni.mac);
-        match tokio::time::timeout(wait, self.wait_eni(eni)).await {
-            Ok(result) => result,
-            Err(_elapsed) => Err(DatapathError::NoLink { eni: id, mac, waited: wait }),
-        }
-    }
-
-    async fn wait_eni(&self, eni: EniSpec) -> Result<EniLink, DatapathError> {
         let mut links = self.0.links.clone();
+        let enough = tokio::time::sleep(wait);
+        tokio::pin!(enough);
         loop {
             links.borrow_and_update();
             let found = self.0.reader.ask(|()| survey::links()).await??;
@@ -262,8 +256,13 @@ impl Datapath {
             if let Some(link) = set {
                 return Ok(link);
             }
-            // Cancel safe: whether it was the event or the time does not matter.
-            _ = tokio::time::timeout(LOOK, links.changed()).await;
+            // All of them may be dropped: none holds anything.
+            tokio::select! {
+                () = &mut enough => {
+                    return Err(DatapathError::NoLink { eni: eni.id, mac: eni.mac, waited: wait });
+                }
+                _ = tokio::time::timeout(LOOK, links.changed()) => {}
+            }
         }
     }
 

@@ -293,6 +293,7 @@ impl Actor {
             let Some(failure) =
                 self.kernel.run(&ops, OnError::Stop, Point::AddStep).into_iter().next()
             else {
+                self.settle(pod.link.host_index);
                 return Ok(pod.link);
             };
             if !again {
@@ -303,6 +304,12 @@ impl Actor {
                 return Err(refused(&format_args!("sandbox {key}"), failure));
             }
             pod.link = self.plan_pod(&pod.spec)?;
+        }
+    }
+
+    pub(super) fn settle(&mut self, host: LinkIndex) {
+        if let Err(error) = self.kernel.settle(host) {
+            tracing::debug!(%host, %error, "the new link was not looked at");
         }
     }
 

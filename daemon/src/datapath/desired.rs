@@ -288,6 +288,13 @@ fn inside(pod: &Pod) -> Vec<Object> {
         };
         all.push(Object::Address(eth0.clone(), host_prefix(address)));
         all.push(Object::Neighbour(eth0.clone(), via, link.host_mac));
+        if family == Family::V6 {
+            // The kernel's own comes later, when a work of its own gets to it (`addrconf_dad_work`);
+            // until then the pod would not know its address.
+            let (to, metric) = (host_prefix(address), METRIC_V6);
+            let hop = Hop::Local(eth0.clone());
+            all.push(Object::Route(Route { table: Table::Local, to, metric, hop, source: None }));
+        }
         all.push(Object::Route(Route {
             table: Table::Main,
             to: default_route(family),

@@ -13,6 +13,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use model::{IfName, LinkIndex, SandboxKey};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkPayload};
@@ -30,6 +32,11 @@ use read::Link;
 pub(crate) use socket::errno;
 use socket::{Request, Socket};
 pub(crate) use sysctl::has_ipv6;
+
+/// How often, and after how long, a link is looked at until it can send. It is no error if it
+/// cannot even then: the pod only misses its first frames.
+const SETTLE_LOOKS: u32 = 50;
+const SETTLE_PAUSE: Duration = Duration::from_micros(200);
 
 /// What to do with the ops behind one that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,8 +250,9 @@ impl Kernel {
         match self.socket.run_one(create.clone()) {
             Err(error) if matches!(errno(&error), Some(Errno::EEXIST | Errno::EBUSY)) => {
                 match self.standing(pair)? {
-                    Standing::Ours => {
-                        return Ok(self.socket.run_one(write::mend_host(pair, false))?);
+                    Standing::Ours(link) => {
+                        let mend = write::mend_host(pair, &link.dev.name, link.mac);
+                        return Ok(self.socket.run_one(mend)?);
                     }
                     Standing::Reaped(index) => self.delete(index)?,
                     Standing::Foreign => return Err(KernelError::Taken),
@@ -258,13 +266,13 @@ impl Kernel {
     }
 
     fn mend_pair(&mut self, from: &Pair, to: &Pair) -> Result<(), KernelError> {
-        let renamed = from.host.name != to.host.name;
-        self.socket.run_one(write::mend_host(to, renamed))?;
+        let mend = write::mend_host(to, &from.host.name, Some(from.host_mac));
+        self.socket.run_one(mend)?;
         if (from.peer_mac, from.mtu) == (to.peer_mac, to.mtu) {
             return Ok(());
         }
         let netns = NetNs::open(&to.netns)?;
-        Ok(netns.run(|| Socket::open()?.run_one(write::mend_peer(to)))??)
+        Ok(netns.run(|| Socket::open()?.run_one(write::mend_peer(to, from.peer_mac)))??)
     }
 
     /// Who has the name or the index of this pair.
@@ -273,7 +281,7 @@ impl Kernel {
         let by_name = self.link_named(&pair.host.name)?;
         Ok(match by_index.or(by_name) {
             Some(link) if link.group == GROUP && is_ours(&link) => Standing::Reaped(link.dev.index),
-            Some(link) if is_this(&link, pair) => Standing::Ours,
+            Some(link) if is_this(&link, pair) => Standing::Ours(link),
             _ => Standing::Foreign,
         })
     }
@@ -296,6 +304,19 @@ impl Kernel {
         let mut message = LinkMessage::default();
         message.header.index = index.get();
         gone_is_fine(self.socket.run_one(Request::new(Message::DelLink(message), 0)))
+    }
+
+    /// Waits until the host's end of a pair whose other end came up can send: the kernel drops all
+    /// until its link watch has run, which waits for the lock that a deletion of links may hold.
+    /// Since Linux 6.8 to ask is enough (`linkwatch_sync_dev`).
+    pub(crate) fn settle(&mut self, index: LinkIndex) -> io::Result<()> {
+        for _ in 0..SETTLE_LOOKS {
+            match self.link(index)? {
+                Some(link) if !link.carries => thread::sleep(SETTLE_PAUSE),
+                _ => break,
+            }
+        }
+        Ok(())
     }
 
     /// The link with this index.
@@ -323,7 +344,7 @@ impl Kernel {
 }
 
 enum Standing {
-    Ours,
+    Ours(Link),
     /// An old one of ours that the reaper has not come to.
     Reaped(LinkIndex),
     Foreign,

@@ -105,6 +105,11 @@ impl Actor {
         let done: Vec<String> =
             ops.iter().filter(|op| !failed.contains(op)).map(Op::finding).collect();
         let again = !done.is_empty();
+        for op in &ops {
+            if let Change::Add(Object::Pair(pair)) = &op.change {
+                self.settle(pair.host.index);
+            }
+        }
         repairs.mended.extend(done);
         let mut moved = Vec::new();
         for failure in failures {

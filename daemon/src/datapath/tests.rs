@@ -181,6 +181,7 @@ fn a_shared_pod_is_local_in_every_table() {
     pod: + address fd00:1::5/128 dev eth0
     pod: + neighbour 169.254.1.1 lladdr 02:00:00:00:01:05 dev eth0
     pod: + neighbour fe80::1 lladdr 02:00:00:00:01:05 dev eth0
+    pod: + route local fd00:1::5/128 dev eth0 table local metric 1024
     pod: + route 0.0.0.0/0 via 169.254.1.1 dev eth0 onlink table main
     pod: + route ::/0 via fe80::1 dev eth0 onlink table main metric 1024
     ");
@@ -297,6 +298,7 @@ fn a_difference_reads_as_a_sentence() {
     filter cali5 egress pref 100 to_pod runs another version of the program
     route 10.0.1.5/32 dev cali5 table 1003 is missing
     route fd00:1::5/128 dev cali5 table 1003 metric 1024 is missing
+    in the namespace of terway/c5/eth0: route local fd00:1::5/128 dev eth0 table local metric 1024 is missing
     in the namespace of terway/c5/eth0: route 0.0.0.0/0 via 169.254.1.1 dev eth0 onlink table main is missing
     in the namespace of terway/c5/eth0: route ::/0 via fe80::1 dev eth0 onlink table main metric 1024 is missing
     ");

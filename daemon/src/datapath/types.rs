@@ -100,6 +100,7 @@ pub(crate) struct Pair {
 /// A route table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Table {
+    Local,
     Main,
     Eni(TableId),
 }
@@ -107,6 +108,7 @@ pub(crate) enum Table {
 impl Table {
     pub(crate) const fn get(self) -> u32 {
         match self {
+            Self::Local => 255,
             Self::Main => 254,
             Self::Eni(table) => table.get(),
         }
@@ -116,6 +118,7 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Local => f.write_str("local"),
             Self::Main => f.write_str("main"),
             Self::Eni(table) => table.fmt(f),
         }
@@ -128,6 +131,8 @@ pub(crate) enum Hop {
     Link(Dev),
     /// On the link, whatever the link's own addresses say.
     Gateway(Dev, IpAddr),
+    /// Here, as it comes in by the link.
+    Local(Dev),
     Unreachable,
 }
 
@@ -147,6 +152,7 @@ impl fmt::Display for Route {
         match &self.hop {
             Hop::Link(dev) => write!(f, "route {to} dev {dev}")?,
             Hop::Gateway(dev, via) => write!(f, "route {to} via {via} dev {dev} onlink")?,
+            Hop::Local(dev) => write!(f, "route local {to} dev {dev}")?,
             Hop::Unreachable => write!(f, "route unreachable {to}")?,
         }
         write!(f, " table {}", self.table)?;

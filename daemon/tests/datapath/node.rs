@@ -11,18 +11,16 @@ use daemon::bpf::MemberMacs;
 use daemon::datapath::{
     Datapath, EniKind, EniLink, EniSpec, MemberSpec, Options, Pod, PodSpec, RuleLayout,
 };
-use model::{EniId, IpPair, IpStack, Mac, Mark, SandboxKey};
+use model::{EniId, IpPair, IpStack, Mark, SandboxKey};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 /// MAC of the node's primary NIC.
-pub const PRIMARY_MAC: &str = "00:16:3e:00:00:0a";
-/// The node's primary addresses.
-pub const PRIMARY: [&str; 2] = ["10.0.0.10", "fd00::a"];
+pub(crate) const PRIMARY_MAC: &str = "00:16:3e:00:00:0a";
 
 /// Runs `test` on a node: eth0 is up and has the node's addresses; behind it is the namespace
 /// `vpc`.
-pub fn on_a_node(stack: IpStack, test: impl AsyncFnOnce(Node) + Send + 'static) {
+pub(crate) fn on_a_node(stack: IpStack, test: impl AsyncFnOnce(Node) + Send + 'static) {
     let thread = thread::Builder::new().name("node".to_owned());
     let thread = thread.spawn(move || {
         enter_new_namespaces();
@@ -67,7 +65,7 @@ fn make_primary() {
 }
 
 /// A command that must succeed; its output.
-pub fn run(command: &str) -> String {
+pub(crate) fn run(command: &str) -> String {
     let mut words = command.split_whitespace();
     let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
@@ -76,7 +74,7 @@ pub fn run(command: &str) -> String {
 }
 
 /// `ip`, which must succeed.
-pub fn ip(arguments: &str) -> String {
+pub(crate) fn ip(arguments: &str) -> String {
     run(&format!("ip {arguments}"))
 }
 
@@ -90,16 +88,16 @@ fn object() -> PathBuf {
 }
 
 /// The node of a test.
-pub struct Node {
+pub(crate) struct Node {
     stack: IpStack,
 }
 
 impl Node {
-    pub async fn datapath(&self) -> Datapath {
+    pub(crate) async fn datapath(&self) -> Datapath {
         self.datapath_with(RuleLayout::PerEni).await
     }
 
-    pub async fn datapath_with(&self, rule_layout: RuleLayout) -> Datapath {
+    pub(crate) async fn datapath_with(&self, rule_layout: RuleLayout) -> Datapath {
         let options = Options {
             primary_mac: PRIMARY_MAC.parse().unwrap(),
             stack: self.stack,
@@ -113,7 +111,7 @@ impl Node {
 
     /// Plugs the NIC of `eni-<n>` as `ethN`: down, as the cloud does. The VPC's end routes what is
     /// given to it.
-    pub fn plug(&self, n: u8) {
+    pub(crate) fn plug(n: u8) {
         let mac = eni_mac(n);
         ip(&format!(
             "link add eth{n} address {mac} mtu 1500 type veth peer v{n} netns vpc address ee:ff:ff:ff:ff:ff"
@@ -123,11 +121,11 @@ impl Node {
         ip(&format!("-n vpc -6 addr add fd00:{n}::fd/128 dev v{n} nodad"));
     }
 
-    pub fn unplug(&self, n: u8) {
+    pub(crate) fn unplug(n: u8) {
         ip(&format!("link del eth{n}"));
     }
 
-    pub fn eni(&self, n: u8, kind: EniKind) -> EniSpec {
+    pub(crate) fn eni(&self, n: u8, kind: EniKind) -> EniSpec {
         let (v4, v6) = (format!("10.0.{n}.253"), format!("fd00:{n}::fd"));
         EniSpec {
             id: EniId::new(format!("eni-{n}")),
@@ -139,8 +137,8 @@ impl Node {
     }
 
     /// An ENI with its NIC, set up.
-    pub async fn set_eni(&self, datapath: &Datapath, n: u8, kind: EniKind) -> EniLink {
-        self.plug(n);
+    pub(crate) async fn set_eni(&self, datapath: &Datapath, n: u8, kind: EniKind) -> EniLink {
+        Self::plug(n);
         datapath.set_eni(self.eni(n, kind), Duration::from_secs(5)).await.unwrap()
     }
 
@@ -152,15 +150,11 @@ impl Node {
 
     /// A shared pod of `eni-<eni>` with number `n`; its namespace is made, and the VPC routes its
     /// addresses to the ENI.
-    pub fn pod(&self, eni: u8, n: u8) -> PodSpec {
+    pub(crate) fn pod(&self, eni: u8, n: u8) -> PodSpec {
         let name = format!("p{eni}-{n}");
         ip(&format!("netns add {name}"));
         let (v4, v6) = (format!("10.0.{eni}.{n}"), format!("fd00:{eni}::{n:x}"));
-        let mac = eni_mac(eni);
-        for (address, family) in [(&v4, ""), (&v6, "-6")] {
-            ip(&format!("-n vpc {family} route add {address} dev v{eni}"));
-            ip(&format!("-n vpc neigh add {address} dev v{eni} lladdr {mac} nud permanent"));
-        }
+        Self::route_to_pods(eni, n);
         PodSpec {
             key: SandboxKey {
                 network: "terway".to_owned(),
@@ -178,8 +172,34 @@ impl Node {
         }
     }
 
+    /// A path that leads to the node's own namespace.
+    pub(crate) fn own_netns() -> PathBuf {
+        let path = PathBuf::from("/run/netns/own");
+        fs::write(&path, "").unwrap();
+        let none: Option<&str> = None;
+        mount(Some("/proc/thread-self/ns/net"), &path, none, MsFlags::MS_BIND, none).unwrap();
+        path
+    }
+
+    /// The VPC sends what is for pod `n` to the ENI.
+    pub(crate) fn route_to_pods(eni: u8, n: u8) {
+        let mac = eni_mac(eni);
+        for (address, family) in
+            [(format!("10.0.{eni}.{n}"), "-4"), (format!("fd00:{eni}::{n:x}"), "-6")]
+        {
+            ip(&format!("-n vpc {family} route add {address} dev v{eni}"));
+            ip(&format!("-n vpc neigh add {address} dev v{eni} lladdr {mac} nud permanent"));
+        }
+    }
+
     /// A pod behind a member of the trunk `eni-<eni>`.
-    pub fn member_pod(&self, eni: u8, n: u8, vlan: u32, macs: Option<MemberMacs>) -> PodSpec {
+    pub(crate) fn member_pod(
+        &self,
+        eni: u8,
+        n: u8,
+        vlan: u32,
+        macs: Option<MemberMacs>,
+    ) -> PodSpec {
         let member = Some(MemberSpec { vlan: vlan.try_into().unwrap(), macs });
         PodSpec { member, ..self.pod(eni, n) }
     }
@@ -190,7 +210,7 @@ fn eni_mac(n: u8) -> String {
 }
 
 /// Plans and adds.
-pub async fn add(datapath: &Datapath, spec: &PodSpec) -> Pod {
+pub(crate) async fn add(datapath: &Datapath, spec: &PodSpec) -> Pod {
     let link = datapath.plan_pod(spec).await.unwrap();
     let pod = Pod { spec: spec.clone(), link };
     let link = datapath.add_pod(pod.clone()).await.unwrap();
@@ -198,7 +218,40 @@ pub async fn add(datapath: &Datapath, spec: &PodSpec) -> Pod {
     pod
 }
 
-/// Some MAC.
-pub fn mac(last: u8) -> Mac {
-    Mac::new([0x00, 0x16, 0x3e, 0x07, 0x07, last])
+/// Waits until nothing waits for the reaper.
+pub(crate) async fn settled(datapath: &Datapath) {
+    eventually("the reaper is done", || datapath.reaper_queue() == 0).await;
+}
+
+/// Waits for a condition, and says which did not come.
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not after 10 s: {what}");
+}
+
+/// Pings both addresses, as far as the stack has them, from a namespace; the node's own is "".
+pub(crate) fn ping(from: &str, stack: IpStack, to: [&str; 2]) {
+    for (to, wanted) in to.into_iter().zip([stack.v4(), stack.v6()]) {
+        if wanted && let Err(answer) = ping_between(from, to) {
+            panic!("{from:?} -> {to}: {answer}");
+        }
+    }
+}
+
+/// What `ping` says when there is no answer.
+pub(crate) fn ping_between(from: &str, to: &str) -> Result<(), String> {
+    let mut command = Command::new("ip");
+    if from.is_empty() {
+        command = Command::new("ping");
+    } else {
+        command.args(["netns", "exec", from, "ping"]);
+    }
+    let output = command.args(["-c", "1", "-W", "2", to]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() { Ok(()) } else { Err(text) }
 }

@@ -7,7 +7,9 @@ use ipnetwork::IpNetwork;
 use model::{IfName, LinkIndex, Mac, Mark, TableId};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
+};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
@@ -30,6 +32,8 @@ pub(crate) struct Link {
     /// Bytes.
     pub(crate) mtu: u32,
     pub(crate) up: bool,
+    /// Frames can be sent by it.
+    pub(crate) carries: bool,
     /// `None` for hardware.
     pub(crate) kind: Option<InfoKind>,
     pub(crate) alias: Option<String>,
@@ -68,6 +72,7 @@ pub(crate) fn link(message: &LinkMessage) -> Option<Link> {
         mac: None,
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
+        carries: false,
         kind: None,
         alias: None,
         group: 0,
@@ -82,6 +87,7 @@ pub(crate) fn link(message: &LinkMessage) -> Option<Link> {
             }
             LinkAttribute::Mtu(mtu) => found.mtu = *mtu,
             LinkAttribute::IfAlias(alias) => found.alias = Some(alias.clone()),
+            LinkAttribute::OperState(state) => found.carries = *state == State::Up,
             LinkAttribute::Group(group) => found.group = *group,
             LinkAttribute::Link(peer) => found.peer = LinkIndex::try_from(*peer).ok(),
             LinkAttribute::LinkInfo(infos) => {
@@ -155,6 +161,7 @@ pub(crate) fn route(message: &RouteMessage, names: &Names) -> Option<(Route, boo
         }
     }
     let table = match table {
+        255 => Table::Local,
         254 => Table::Main,
         other => Table::Eni(TableId::try_from(other).ok()?),
     };
@@ -162,6 +169,7 @@ pub(crate) fn route(message: &RouteMessage, names: &Names) -> Option<(Route, boo
     let to = IpNetwork::new(to.unwrap_or(any), message.header.destination_prefix_length).ok()?;
     let hop = match message.header.kind {
         RouteType::Unreachable => Hop::Unreachable,
+        RouteType::Local => Hop::Local(route_link(message, names)?),
         RouteType::Unicast => {
             let dev = route_link(message, names)?;
             via.map_or_else(|| Hop::Link(dev.clone()), |via| Hop::Gateway(dev.clone(), via))

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::RawFd;
 
 use ipnetwork::IpNetwork;
-use model::{LinkIndex, Mac};
+use model::{IfName, LinkIndex, Mac};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
@@ -101,25 +101,31 @@ pub(super) fn set_link(index: LinkIndex, attributes: Vec<LinkAttribute>) -> Requ
     Request::new(Message::SetLink(message), 0)
 }
 
-/// The host's end as it should be, whatever it is like now.
-pub(super) fn mend_host(pair: &Pair, renamed: bool) -> Request {
+/// The host's end as it should be, if it has this name and MAC now. A MAC that is set flushes the
+/// link's neighbours, even if it is the same.
+pub(super) fn mend_host(pair: &Pair, name: &IfName, mac: Option<Mac>) -> Request {
     let mut message = up(pair.host.index, true);
     message.attributes = vec![
-        LinkAttribute::Address(pair.host_mac.bytes().to_vec()),
         LinkAttribute::Mtu(pair.mtu),
         LinkAttribute::IfAlias(pair.alias.clone()),
         LinkAttribute::Group(0),
     ];
-    if renamed {
+    if mac != Some(pair.host_mac) {
+        message.attributes.push(LinkAttribute::Address(pair.host_mac.bytes().to_vec()));
+    }
+    if *name != pair.host.name {
         message.attributes.push(LinkAttribute::IfName(pair.host.name.to_string()));
     }
     Request::new(Message::SetLink(message), 0)
 }
 
-/// The pod's end as it should be.
-pub(super) fn mend_peer(pair: &Pair) -> Request {
-    let mac = LinkAttribute::Address(pair.peer_mac.bytes().to_vec());
-    set_link(pair.peer.index, vec![mac, LinkAttribute::Mtu(pair.mtu)])
+/// The pod's end as it should be, if it has this MAC now.
+pub(super) fn mend_peer(pair: &Pair, mac: Mac) -> Request {
+    let mut attributes = vec![LinkAttribute::Mtu(pair.mtu)];
+    if mac != pair.peer_mac {
+        attributes.push(LinkAttribute::Address(pair.peer_mac.bytes().to_vec()));
+    }
+    set_link(pair.peer.index, attributes)
 }
 
 fn up(index: LinkIndex, wanted: bool) -> LinkMessage {
@@ -171,6 +177,7 @@ fn route(way: &Route) -> RouteMessage {
     let (kind, scope) = match &way.hop {
         Hop::Link(_) => (RouteType::Unicast, RouteScope::Link),
         Hop::Gateway(..) => (RouteType::Unicast, RouteScope::Universe),
+        Hop::Local(_) => (RouteType::Local, RouteScope::Host),
         Hop::Unreachable => (RouteType::Unreachable, RouteScope::Universe),
     };
     (message.header.kind, message.header.scope) = (kind, scope);
@@ -180,7 +187,9 @@ fn route(way: &Route) -> RouteMessage {
     }
     match &way.hop {
         Hop::Unreachable => {}
-        Hop::Link(dev) => message.attributes.push(RouteAttribute::Oif(dev.index.get())),
+        Hop::Link(dev) | Hop::Local(dev) => {
+            message.attributes.push(RouteAttribute::Oif(dev.index.get()));
+        }
         Hop::Gateway(dev, via) => {
             message.header.flags = RouteFlags::Onlink;
             message.attributes.push(RouteAttribute::Oif(dev.index.get()));
