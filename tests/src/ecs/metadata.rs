@@ -116,7 +116,7 @@ impl State {
         Ok(token)
     }
 
-    fn metadata(
+    pub(crate) fn metadata(
         &mut self,
         id: &InstanceId,
         token: Option<&str>,

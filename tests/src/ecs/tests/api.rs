@@ -80,7 +80,7 @@ async fn what_a_client_began_and_gave_up_is_done_to_the_end() {
     let lab = Lab::new().await;
     let eni = lab.create(&[]).await;
     lab.attach(&eni, &[]).await;
-    let settings = Settings { write_ms: 300, ..lab.control.settings().await.unwrap() };
+    let settings = Settings { write_ms: 1000, ..lab.control.settings().await.unwrap() };
     lab.control.set_settings(&settings).await.unwrap();
     let pairs = [(ENI, eni.as_str()), ("SecondaryPrivateIpAddressCount", "1")];
     let gave_up = tokio::time::timeout(

@@ -1,7 +1,8 @@
 //! The metadata service over its socket.
 
-use std::time::Duration;
-
+use axum::http::StatusCode;
+use jiff::SignedDuration;
+use model::InstanceId;
 use serde_json::Value;
 
 use super::Lab;
@@ -15,11 +16,18 @@ async fn metadata_is_for_who_has_a_token() {
     for ttl in ["0", "21601", "soon"] {
         assert_eq!(lab.token(ttl).await.0, 400, "{ttl}");
     }
-    let (status, short) = lab.token("1").await;
+    let (status, token) = lab.token("60").await;
     assert_eq!(status, 200);
-    assert_eq!(lab.metadata(Some(&short), "instance-id").await, (200, lab.instance.to_string()));
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert_eq!(lab.metadata(Some(&short), "instance-id").await.0, 401);
+    assert_eq!(lab.metadata(Some(&token), "instance-id").await, (200, lab.instance.to_string()));
+    let other = InstanceId::new("i-other");
+    let path = "/latest/meta-data/instance-id";
+    let ask = |instance: &InstanceId, seconds: i64| {
+        let later = crate::ecs::service::now() + SignedDuration::from_secs(seconds);
+        lab.ecs.lock().metadata(instance, Some(&token), path, later)
+    };
+    assert!(ask(&lab.instance, 50).is_ok());
+    assert_eq!(ask(&lab.instance, 60), Err(StatusCode::UNAUTHORIZED), "it is over");
+    assert_eq!(ask(&other, 0), Err(StatusCode::UNAUTHORIZED), "it is another's");
 }
 
 #[tokio::test]
