@@ -237,9 +237,7 @@ async fn furnish(ecs: &Ecs) -> Result<()> {
 async fn serve(ecs: &Ecs, vpc: &Namespace) -> Result<(SocketAddr, SocketAddr)> {
     ecs.serve_api(listen_in(vpc, API, 80).await?, Product::Ecs);
     ecs.serve_api(listen_in(vpc, API, 81).await?, Product::Vpc);
-    let asker = ecs.clone();
-    let identity = move |peer: SocketAddr| asker.instance_at(peer.ip());
-    ecs.serve_metadata(listen_in(vpc, METADATA, 80).await?, Arc::new(identity));
+    ecs.serve_metadata(listen_in(vpc, METADATA, 80).await?, ecs.identity_by_address());
     let host_api = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let addresses = (control.local_addr()?, host_api.local_addr()?);
