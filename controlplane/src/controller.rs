@@ -192,6 +192,11 @@ impl Controller {
         self.trunk = trunk;
     }
 
+    /// How many members there may be, less what others have attached.
+    pub const fn set_members(&mut self, members: u32) {
+        self.settings.members = members;
+    }
+
     /// All records.
     pub fn enis(&self) -> impl Iterator<Item = &Eni<Owner>> {
         self.fleet.iter()

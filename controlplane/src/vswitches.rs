@@ -122,9 +122,11 @@ impl VSwitches {
         .collect()
     }
 
-    /// When [`due`](Self::due) will have one.
-    pub fn wake(&self) -> Option<Duration> {
-        self.known.values().filter(|known| !known.busy).map(|known| known.not_before).min()
+    /// When [`due`](Self::due) will have one, or one that was left alone may be used again.
+    pub fn wake(&self, now: Duration) -> Option<Duration> {
+        let looks = self.known.values().filter(|known| !known.busy).map(|known| known.not_before);
+        let blocks = self.known.values().filter_map(|known| known.blocked_until);
+        looks.chain(blocks.filter(|until| *until > now)).min()
     }
 
     /// Takes an answer in.
@@ -173,6 +175,20 @@ impl VSwitches {
     /// Whether it is to be left alone.
     pub fn is_blocked(&self, id: &VSwitchId, now: Duration) -> bool {
         self.known.get(id).is_some_and(|known| known.blocked(now))
+    }
+
+    /// What is known of vSwitches that have no address left.
+    pub fn exhausted(&self, ids: &[VSwitchId], now: Duration) -> Exhausted {
+        let known = ids.iter().filter_map(|id| self.known.get(id));
+        let here: Vec<_> = known.filter_map(|known| Some((known, known.here()?))).collect();
+        Exhausted::of(&here, now)
+    }
+
+    /// A look that fails at the moment, and when it is tried again.
+    pub fn trouble(&self) -> Option<(Duration, &CallError)> {
+        let troubled = |known: &'_ Known| known.trouble.is_some();
+        let known = self.known.values().find(|known| troubled(known))?;
+        Some((known.not_before, known.trouble.as_ref()?))
     }
 
     /// The one for a new ENI in `zone`, among `ids` in order of preference.

@@ -65,6 +65,34 @@ points! {
     DelReleased = "del.released",
     /// DEL: nothing left but the answer.
     DelDone = "del.done",
+    /// ENI of the pool: the intent is durable, the cloud knows nothing.
+    EniIntent = "eni.intent",
+    /// ENI of the pool: it is made, and its id in no record.
+    EniMade = "eni.made",
+    /// ENI of the pool: it is being attached.
+    EniAttached = "eni.attached",
+    /// ENI of the pool: it is attached, and that is on its way to the disk.
+    EniBound = "eni.bound",
+    /// ENI of the pool: its link is up, and nobody was served from it.
+    EniLinked = "eni.linked",
+    /// ENI of the pool: it has more addresses than the daemon knows.
+    EniAssigned = "eni.assigned",
+    /// ENI of the pool: it has fewer addresses than the daemon knows.
+    EniUnassigned = "eni.unassigned",
+    /// Member: the intent is durable, the cloud knows nothing.
+    MemberIntent = "member.intent",
+    /// Member: it is made, and its id in no record.
+    MemberMade = "member.made",
+    /// Member: it is being attached.
+    MemberAttached = "member.attached",
+    /// Member: it is attached, and that is on its way to the disk.
+    MemberBound = "member.bound",
+    /// Member: its end is durable, together with its pod's; it is still attached.
+    MemberLeaving = "member.leaving",
+    /// Member: it is being detached.
+    MemberDetached = "member.detached",
+    /// Member: it is deleted, and the record still stands.
+    MemberDeleted = "member.deleted",
 }
 
 /// A variable that names no point.

@@ -1,27 +1,48 @@
 //! Addresses and ENIs: the pool as a state machine `(state, event, now) -> (state, effects)`, and
 //! the task that runs its effects against cloud and datapath.
 
+mod clock;
+mod driver;
 mod error;
+mod event;
+mod links;
+mod members;
+mod pool;
+mod snapshot;
+mod state;
+#[cfg(test)]
+mod tests;
 
+use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub use error::{AllocError, Quota};
-
 use cloud::Ecs;
-use futures::future::BoxFuture;
 use model::{
     Capacity, EniId, InstanceId, IpPair, Mac, Mode, PodRef, SandboxKey, SecurityGroupId, VSwitchId,
     VlanId, ZoneId,
 };
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
 
 use crate::checkpoint::{Checkpoint, Contents};
 use crate::config::Config;
-use crate::datapath::{DatapathError, EniLink, EniSpec};
 use crate::standalone::PodNetworkings;
+use crate::tasks::Tasks;
+
+use clock::Clock;
+use driver::{Driver, Hands, Message};
+use event::Ticket;
+use state::State;
+
+pub use error::{AllocError, Quota};
+pub use links::Links;
+pub use snapshot::Snapshot;
+
+/// How long the start waits for links that should be there.
+const RESTORE: Duration = Duration::from_secs(10);
 
 /// What a sandbox asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,20 +118,6 @@ pub struct Node {
     pub name: String,
 }
 
-/// The kernel side of an ENI: what the pool needs of the [`Datapath`](crate::datapath::Datapath).
-pub trait Links: Send + Sync + 'static {
-    /// As [`Datapath::set_eni`](crate::datapath::Datapath::set_eni).
-    fn set_eni(
-        &self,
-        eni: EniSpec,
-        wait: Duration,
-    ) -> BoxFuture<'_, Result<EniLink, DatapathError>>;
-    /// As [`Datapath::remove_eni`](crate::datapath::Datapath::remove_eni).
-    fn remove_eni(&self, id: EniId) -> BoxFuture<'_, Result<(), DatapathError>>;
-    /// As [`Datapath::bury`](crate::datapath::Datapath::bury).
-    fn bury(&self, addresses: IpPair) -> BoxFuture<'_, Result<(), DatapathError>>;
-}
-
 /// What the pool is to be started with.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -122,58 +129,122 @@ pub struct Options {
     pub pod_networkings: PodNetworkings,
 }
 
-/// What the debug socket shows.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Snapshot {
-    /// ENIs, addresses and members.
-    pub enis: proto::debug::EnisReply,
-    /// Numbers.
-    pub pool: proto::debug::Pool,
-    /// Why an ADD could not be served now; `None` if it could.
-    pub not_ready: Option<String>,
-    /// The last error of the cloud's API, with its RequestId.
-    pub last_cloud_error: Option<String>,
-}
-
-/// A handle to the task that owns the pool.
+/// A handle to the task that owns the pool. The task ends with the last of them.
 #[derive(Debug, Clone)]
-pub struct Ipam;
+pub struct Ipam {
+    messages: mpsc::UnboundedSender<Message>,
+    tickets: Arc<AtomicU64>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+}
 
 impl Ipam {
     /// Rebuilds the pool from the checkpoint, sets the ENIs that it holds by [`Links::set_eni`]
-    /// (so that pods can be restored next), and starts the task that owns it; the task ends when
-    /// `stop` is cancelled and what is in flight has been written down. Waits for no cloud.
+    /// (so that pods can be restored next), and starts the task that owns it. Waits for no cloud.
+    /// When `tasks` are told to stop, everybody who waits is answered and nothing more is asked for;
+    /// releases go on.
     pub async fn start<E: Ecs>(
-        _options: Options,
-        _cloud: Arc<E>,
-        _links: Arc<dyn Links>,
-        _checkpoint: Checkpoint,
-        _contents: &Contents,
-        _tasks: &TaskTracker,
-        _stop: CancellationToken,
-    ) -> Self {
-        unimplemented!("owner: ipam")
+        options: &Options,
+        cloud: Arc<E>,
+        links: Arc<dyn Links>,
+        checkpoint: Checkpoint,
+        contents: &Contents,
+        tasks: &Tasks,
+    ) -> io::Result<Self> {
+        let seed = Uuid::new_v4().as_u64_pair().0;
+        let clock: Clock = clock::boot_time;
+        let state = State::new(options, contents, clock::boot_id()?, seed, clock());
+        let (ipam, driver, restored) =
+            Self::assemble(state, clock, options, cloud, links, checkpoint);
+        let stop = tasks.stop().clone();
+        // Not in the tracker: releases of work that is in hand must be served to the end.
+        let running = tokio::spawn(driver.run(stop.clone()));
+        tasks.part("ipam", async move {
+            // Only the wait is dropped.
+            tokio::select! {
+                ended = running => ended,
+                () = stop.cancelled() => Ok(()),
+            }
+        });
+        // A link that does not come back must not keep the others from working.
+        let _late = tokio::time::timeout(RESTORE, restored).await;
+        Ok(ipam)
+    }
+
+    fn assemble<E: Ecs>(
+        state: State,
+        clock: Clock,
+        options: &Options,
+        cloud: Arc<E>,
+        links: Arc<dyn Links>,
+        checkpoint: Checkpoint,
+    ) -> (Self, Driver<E>, oneshot::Receiver<()>) {
+        let (messages, inbox) = mpsc::unbounded_channel();
+        let (snapshot, shown) = watch::channel(Arc::new(Snapshot::of(&state)));
+        let (restored, wait) = oneshot::channel();
+        let driver = Driver {
+            state,
+            clock,
+            instance: options.node.instance.clone(),
+            hands: Hands::new(cloud, links, messages.downgrade()),
+            checkpoint,
+            messages: inbox,
+            snapshot,
+            restored: Some(restored),
+            allocating: HashMap::new(),
+            releasing: HashMap::new(),
+        };
+        let tickets = Arc::new(AtomicU64::new(1));
+        (Self { messages, tickets, snapshot: shown }, driver, wait)
     }
 
     /// At once from idle; else waits, at most `wait`. Dropped before it is done, it gives back what
     /// it would have got. A key that has an allocation gets the same again.
     pub async fn allocate(
         &self,
-        _request: Request,
-        _wait: Duration,
+        request: Request,
+        wait: Duration,
     ) -> Result<Allocation, AllocError> {
-        unimplemented!("owner: ipam")
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let mut guard = Guard {
+            messages: self.messages.clone(),
+            question: Some((ticket, request.key.clone())),
+        };
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Allocate { ticket, request, wait, reply };
+        self.messages.send(message).map_err(|_ended| AllocError::Stopping)?;
+        let answer = answer.await.map_err(|_ended| AllocError::Stopping)?;
+        guard.question = None;
+        answer
     }
 
     /// Removes the sandbox's record and gives its addresses back to rest, in one durable
     /// transaction; a member ENI is deleted in the background. A key without an allocation is
     /// success.
-    pub async fn release(&self, _key: &SandboxKey) -> Result<(), AllocError> {
-        unimplemented!("owner: ipam")
+    pub async fn release(&self, key: &SandboxKey) -> Result<(), AllocError> {
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Release { ticket, key: key.clone(), reply };
+        self.messages.send(message).map_err(|_ended| AllocError::Stopping)?;
+        answer.await.map_err(|_ended| AllocError::Stopping)?
     }
 
     /// What the pool looks like, as of its last change.
     pub fn snapshot(&self) -> watch::Receiver<Arc<Snapshot>> {
-        unimplemented!("owner: ipam")
+        self.snapshot.clone()
+    }
+}
+
+/// Takes a question back whose answer nobody will see.
+struct Guard {
+    messages: mpsc::UnboundedSender<Message>,
+    question: Option<(Ticket, SandboxKey)>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some((ticket, key)) = self.question.take() {
+            // A task that has ended has nothing to give back.
+            let _ended = self.messages.send(Message::Cancel { ticket, key });
+        }
     }
 }

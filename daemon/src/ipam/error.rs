@@ -46,10 +46,8 @@ pub enum AllocError {
         last_word: String,
     },
     /// The member ENI did not get where it should.
-    #[error("member ENI {} of PodNetworking {pod_networking} is not bound: phase {phase}, {message}", name(eni.as_ref()))]
+    #[error("member ENI {} is not bound: phase {phase}, {message}", name(eni.as_ref()))]
     PodEniNotBound {
-        /// What chose it.
-        pod_networking: String,
         /// Once it has an id.
         eni: Option<EniId>,
         /// How far it came.
@@ -222,7 +220,6 @@ mod tests {
                 last_word: word,
             },
             AllocError::PodEniNotBound {
-                pod_networking: "web".to_owned(),
                 eni: Some(EniId::new("eni-1")),
                 phase: "Attaching",
                 message: "the cloud still says Attaching after 55s".to_owned(),
@@ -242,7 +239,7 @@ mod tests {
           the cloud throttles, and no address came within 900ms
           next call in 3s; the cloud's last word: CreateNetworkInterface: InvalidVSwitchId.IpNotEnough (request R-7)
         PodEniNotBound
-          member ENI eni-1 of PodNetworking web is not bound: phase Attaching, the cloud still says Attaching after 55s
+          member ENI eni-1 is not bound: phase Attaching, the cloud still says Attaching after 55s
           it is deleted, and made anew for the next try
         ");
     }

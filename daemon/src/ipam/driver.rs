@@ -1,0 +1,398 @@
+//! The task that owns the state: events in, effects out, side by side and bounded in number; what
+//! comes of them are events again.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloud::{AddressRequest, AssignAddresses, Ecs, EniFilter};
+use controlplane::{Answer, CallError, Eni, Goal, Stage, Verb};
+use model::{EniId, InstanceId, SandboxKey};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::clock::Clock;
+use super::event::{Ask, Effect, Event, Outcome, Ticket, Told, Whose};
+use super::links::Links;
+use super::pool::{Family, v4, v6};
+use super::snapshot::Snapshot;
+use super::state::State;
+use super::{AllocError, Allocation, Request};
+use crate::checkpoint::{Change, Checkpoint};
+use crate::failpoints::{Point, reach};
+
+/// How long one call may take, its repetitions included.
+const CALL: Duration = Duration::from_secs(8);
+/// How long an attached NIC may take to show up.
+const LINK: Duration = Duration::from_secs(30);
+/// Calls in flight.
+const IN_FLIGHT: usize = 16;
+
+/// What a handle says to the task.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Somebody wants an address.
+    Allocate {
+        ticket: Ticket,
+        request: Request,
+        wait: Duration,
+        reply: oneshot::Sender<Result<Allocation, AllocError>>,
+    },
+    /// And does not want it any more.
+    Cancel { ticket: Ticket, key: SandboxKey },
+    /// A sandbox is gone.
+    Release { ticket: Ticket, key: SandboxKey, reply: oneshot::Sender<Result<(), AllocError>> },
+    /// An effect was carried out.
+    Event(Event),
+    /// The record of a released sandbox is gone from the disk, or not.
+    Released(Ticket, Result<(), String>),
+}
+
+/// The task.
+pub(super) struct Driver<E> {
+    pub(super) state: State,
+    pub(super) clock: Clock,
+    pub(super) instance: InstanceId,
+    pub(super) hands: Hands<E>,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) messages: mpsc::UnboundedReceiver<Message>,
+    pub(super) snapshot: watch::Sender<Arc<Snapshot>>,
+    /// Told once, when the links that the checkpoint knows were set.
+    pub(super) restored: Option<oneshot::Sender<()>>,
+    pub(super) allocating:
+        HashMap<Ticket, (SandboxKey, oneshot::Sender<Result<Allocation, AllocError>>)>,
+    pub(super) releasing: HashMap<Ticket, oneshot::Sender<Result<(), AllocError>>>,
+}
+
+/// What carries effects out.
+pub(super) struct Hands<E> {
+    cloud: Arc<E>,
+    links: Arc<dyn Links>,
+    permits: Arc<Semaphore>,
+    /// Weak, for the task ends with the last handle, and not with itself.
+    messages: mpsc::WeakUnboundedSender<Message>,
+}
+
+impl<E> Clone for Hands<E> {
+    fn clone(&self) -> Self {
+        Self {
+            cloud: Arc::clone(&self.cloud),
+            links: Arc::clone(&self.links),
+            permits: Arc::clone(&self.permits),
+            messages: self.messages.clone(),
+        }
+    }
+}
+
+impl<E> Hands<E> {
+    pub(super) fn new(
+        cloud: Arc<E>,
+        links: Arc<dyn Links>,
+        messages: mpsc::WeakUnboundedSender<Message>,
+    ) -> Self {
+        Self { cloud, links, permits: Arc::new(Semaphore::new(IN_FLIGHT)), messages }
+    }
+
+    fn send(&self, message: Message) {
+        if let Some(messages) = self.messages.upgrade() {
+            // The receiver ends with the last sender, and this is one.
+            let _sent = messages.send(message);
+        }
+    }
+}
+
+impl<E: Ecs> Driver<E> {
+    /// Until the last handle is gone.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut stopped = false;
+        self.step(Event::Tick);
+        loop {
+            let now = (self.clock)();
+            let wake = self.state.wake(now).map(|at| at.saturating_sub(now));
+            let pause = tokio::time::sleep(wake.unwrap_or(Duration::from_hours(1)));
+            // All of these may be dropped at any time: nothing is lost with them.
+            tokio::select! {
+                message = self.messages.recv() => match message {
+                    Some(message) => self.message(message),
+                    None => return,
+                },
+                () = stop.cancelled(), if !stopped => {
+                    stopped = true;
+                    self.step(Event::Stop);
+                }
+                () = pause => self.step(Event::Tick),
+            }
+        }
+    }
+
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Allocate { ticket, request, wait, reply } => {
+                let deadline = (self.clock)().saturating_add(wait);
+                self.allocating.insert(ticket, (request.key.clone(), reply));
+                self.step(Event::Allocate { ticket, request, deadline });
+            }
+            Message::Cancel { ticket, key } => {
+                self.allocating.remove(&ticket);
+                self.step(Event::Cancel { ticket, key });
+            }
+            Message::Release { ticket, key, reply } => {
+                self.releasing.insert(ticket, reply);
+                self.step(Event::Release { ticket, key });
+            }
+            Message::Event(event) => self.step(event),
+            Message::Released(ticket, written) => {
+                let Some(reply) = self.releasing.remove(&ticket) else { return };
+                // A caller that went away knows from the record.
+                let _gone = reply.send(written.map_err(AllocError::Checkpoint));
+            }
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let now = (self.clock)();
+        // What a caller gets may name an ENI that was linked by this very event.
+        let linked = matches!(&event, Event::Told { told: Told::LinkSet(..), .. });
+        note_errors(&event);
+        let mut out = self.state.step(event, now);
+        if linked {
+            self.publish();
+        }
+        for (ticket, answer) in std::mem::take(&mut out.answers) {
+            self.answer(ticket, answer);
+        }
+        self.carry_out(out, now);
+        if self.messages.is_empty() && !linked {
+            self.publish();
+        }
+        if !self.state.pool.is_restoring()
+            && let Some(restored) = self.restored.take()
+        {
+            // Who started us may not wait for it.
+            let _gone = restored.send(());
+        }
+    }
+
+    fn publish(&self) {
+        let snapshot = Snapshot::of(&self.state);
+        self.snapshot.send_if_modified(|shown| {
+            let news = **shown != snapshot;
+            if news {
+                *shown = Arc::new(snapshot);
+            }
+            news
+        });
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Result<Allocation, AllocError>) {
+        let Some((key, reply)) = self.allocating.remove(&ticket) else { return };
+        if reply.send(answer).is_err() {
+            // Its guard is about to say so too; twice is once.
+            self.hands.send(Message::Cancel { ticket, key });
+        }
+    }
+
+    fn carry_out(&self, out: Outcome, begun: Duration) {
+        let Outcome { answers: _, writes, notes, effects } = out;
+        if !notes.is_empty() {
+            let point = bound_point(&notes);
+            self.checkpoint.note(notes);
+            point.map(reach);
+        }
+        let (hands, instance) = (self.hands.clone(), self.instance.clone());
+        if writes.is_empty() {
+            hands.begin(effects, &instance, begun);
+            return;
+        }
+        let checkpoint = self.checkpoint.clone();
+        tokio::spawn(async move {
+            let point = written_point(&writes);
+            match checkpoint.write(writes).await {
+                Ok(()) => {
+                    point.map(reach);
+                    hands.begin(effects, &instance, begun);
+                }
+                Err(error) => hands.not_written(effects, &error, begun),
+            }
+        });
+    }
+}
+
+impl<E: Ecs> Hands<E> {
+    /// What had to be durable is: the effects begin, each by itself.
+    fn begin(&self, effects: Vec<Effect>, instance: &InstanceId, begun: Duration) {
+        for effect in effects {
+            if let Effect::Released(ticket) = effect {
+                self.send(Message::Released(ticket, Ok(())));
+                continue;
+            }
+            let (hands, instance) = (self.clone(), instance.clone());
+            tokio::spawn(async move {
+                if let Some(told) = hands.perform(effect, &instance).await {
+                    hands.send(Message::Event(Event::Told { begun, told }));
+                }
+            });
+        }
+    }
+
+    fn not_written(
+        &self,
+        effects: Vec<Effect>,
+        error: &crate::checkpoint::CheckpointError,
+        begun: Duration,
+    ) {
+        let error = text(error);
+        for effect in &effects {
+            if let Effect::Released(ticket) = effect {
+                self.send(Message::Released(*ticket, Err(error.clone())));
+            }
+        }
+        self.send(Message::Event(Event::Unwritten { begun, effects, error }));
+    }
+
+    async fn perform(&self, effect: Effect, instance: &InstanceId) -> Option<Told> {
+        match effect {
+            Effect::Ask(ask) => {
+                // Closed never: the semaphore lives as long as we do.
+                let _permit = self.permits.acquire().await.ok()?;
+                let told = self.ask(ask, instance, Instant::now() + CALL).await;
+                asked_point(&told).map(reach);
+                Some(told)
+            }
+            Effect::SetLink(port, spec) => {
+                let link = self.links.set_eni(spec, LINK).await;
+                if link.is_ok() {
+                    reach(Point::EniLinked);
+                }
+                Some(Told::LinkSet(port, link.map_err(|e| text(&e))))
+            }
+            Effect::RemoveLink(eni) => {
+                let removed = self.links.remove_eni(eni.clone()).await;
+                Some(Told::LinkRemoved(eni, removed.map_err(|e| text(&e))))
+            }
+            Effect::Bury(addresses) => {
+                let mut buried = Ok(());
+                for pair in &addresses {
+                    if let Err(error) = self.links.bury(*pair).await {
+                        buried = Err(text(&error));
+                    }
+                }
+                Some(Told::Buried(addresses, buried))
+            }
+            Effect::Released(_) => None,
+        }
+    }
+
+    async fn ask(&self, ask: Ask, instance: &InstanceId, deadline: Instant) -> Told {
+        let cloud = &*self.cloud;
+        match ask {
+            Ask::Eni(whose, call) => {
+                Told::Eni(whose, controlplane::perform(cloud, call, deadline).await)
+            }
+            Ask::Instance => {
+                let filter = EniFilter::instance(instance.clone());
+                let enis = cloud.describe_enis(&filter, deadline).await;
+                Told::Instance(enis.map_err(CallError::from))
+            }
+            Ask::VSwitch(id) => {
+                let vswitch = cloud.vswitch(&id, deadline).await;
+                Told::VSwitch(id, vswitch.map_err(CallError::from))
+            }
+            Ask::Assign { port, eni, family, count, token } => {
+                let result = match family {
+                    Family::V4 => {
+                        let addresses = AddressRequest::Any(count);
+                        let request = AssignAddresses { token, eni, addresses };
+                        let assigned = cloud.assign_v4(&request, deadline).await;
+                        assigned.map(|all| all.into_iter().map(IpAddr::V4).collect())
+                    }
+                    Family::V6 => {
+                        let addresses = AddressRequest::Any(count);
+                        let request = AssignAddresses { token, eni, addresses };
+                        let assigned = cloud.assign_v6(&request, deadline).await;
+                        assigned.map(|all| all.into_iter().map(IpAddr::V6).collect())
+                    }
+                };
+                Told::Assigned { port, family, result: result.map_err(CallError::from) }
+            }
+            Ask::Unassign { port, eni, addresses } => {
+                let result = self.unassign(&eni, &addresses, deadline).await;
+                Told::Unassigned { port, addresses, result }
+            }
+        }
+    }
+
+    async fn unassign(
+        &self,
+        eni: &EniId,
+        addresses: &[IpAddr],
+        deadline: Instant,
+    ) -> Result<(), CallError> {
+        let (v4, v6) = (v4(addresses), v6(addresses));
+        if !v4.is_empty() {
+            self.cloud.unassign_v4(eni, &v4, deadline).await?;
+        }
+        if !v6.is_empty() {
+            self.cloud.unassign_v6(eni, &v6, deadline).await?;
+        }
+        Ok(())
+    }
+}
+
+/// An operator wants to know of every failure of the cloud, once.
+fn note_errors(event: &Event) {
+    if let Event::Told { told, .. } = event
+        && let Some(error) = told.error()
+    {
+        tracing::warn!(%error, "a call to the cloud failed");
+    }
+}
+
+fn written_point(writes: &[Change]) -> Option<Point> {
+    writes.iter().find_map(|change| match change {
+        Change::PutEni(eni) if is_intent(eni) => Some(Point::EniIntent),
+        Change::PutMember(eni) if is_intent(eni) => Some(Point::MemberIntent),
+        Change::PutMember(eni) if eni.goal == Goal::Gone => Some(Point::MemberLeaving),
+        _ => None,
+    })
+}
+
+fn is_intent<T>(eni: &Eni<T>) -> bool {
+    eni.goal == Goal::Bound && eni.stage == Stage::Intended
+}
+
+fn bound_point(notes: &[Change]) -> Option<Point> {
+    notes.iter().find_map(|change| match change {
+        Change::PutEni(eni) if eni.binding().is_some() => Some(Point::EniBound),
+        Change::PutMember(eni) if eni.binding().is_some() => Some(Point::MemberBound),
+        _ => None,
+    })
+}
+
+fn asked_point(told: &Told) -> Option<Point> {
+    match told {
+        Told::Eni(Whose::Pool, Answer::Created(_, Ok(_))) => Some(Point::EniMade),
+        Told::Eni(Whose::Pool, Answer::Changed(_, Verb::Attach, Ok(()))) => {
+            Some(Point::EniAttached)
+        }
+        Told::Eni(Whose::Members, Answer::Created(_, Ok(_))) => Some(Point::MemberMade),
+        Told::Eni(Whose::Members, Answer::Changed(_, verb, Ok(()))) => Some(match verb {
+            Verb::Attach => Point::MemberAttached,
+            Verb::Detach => Point::MemberDetached,
+            Verb::Delete => Point::MemberDeleted,
+        }),
+        Told::Assigned { result: Ok(_), .. } => Some(Point::EniAssigned),
+        Told::Unassigned { result: Ok(()), .. } => Some(Point::EniUnassigned),
+        _ => None,
+    }
+}
+
+/// An error and what lies below it, in one line.
+fn text(error: &(dyn Error + 'static)) -> String {
+    let first: Option<&(dyn Error + 'static)> = Some(error);
+    let causes = std::iter::successors(first, |error| (**error).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,153 @@
+//! What happens to the pool and what follows from it: closed sets, so that a step is a function.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use cloud::ClientToken;
+use controlplane::{Answer, Call, CallError};
+use model::{EniId, IpPair, SandboxKey, VSwitch, VSwitchId};
+
+use super::pool::Family;
+use super::{AllocError, Allocation, Request};
+use crate::checkpoint::Change;
+use crate::datapath::{EniLink, EniSpec};
+
+/// Names one question of a caller's.
+pub(crate) type Ticket = u64;
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Somebody wants an address by then.
+    Allocate { ticket: Ticket, request: Request, deadline: Duration },
+    /// Whoever asked that does not want the answer, or did not get it.
+    Cancel { ticket: Ticket, key: SandboxKey },
+    /// The sandbox is gone.
+    Release { ticket: Ticket, key: SandboxKey },
+    /// An effect was carried out, or failed; it was handed out at `begun`.
+    Told { begun: Duration, told: Told },
+    /// Effects that were not carried out, for what had to be durable before is not.
+    Unwritten { begun: Duration, effects: Vec<Effect>, error: String },
+    /// Time has passed.
+    Tick,
+    /// The daemon ends: nobody gets an address any more.
+    Stop,
+}
+
+/// What is to be done; its outcome comes back as [`Told`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Ask the cloud.
+    Ask(Ask),
+    /// Bring the ENI's link up.
+    SetLink(ClientToken, EniSpec),
+    /// Forget the ENI's link.
+    RemoveLink(EniId),
+    /// Remove what is left in the kernel of addresses that have rested.
+    Bury(Vec<IpPair>),
+    /// Tell a caller that its release is durable.
+    Released(Ticket),
+}
+
+/// A question to the cloud.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// For the life of an ENI.
+    Eni(Whose, Call),
+    /// All ENIs of this instance.
+    Instance,
+    /// A vSwitch.
+    VSwitch(VSwitchId),
+    /// More addresses.
+    Assign { port: ClientToken, eni: EniId, family: Family, count: u32, token: ClientToken },
+    /// Fewer.
+    Unassign { port: ClientToken, eni: EniId, addresses: Vec<IpAddr> },
+}
+
+/// Which fleet an ENI belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// The node's.
+    Pool,
+    /// The pods'.
+    Members,
+}
+
+/// What came of an effect.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// To [`Ask::Eni`].
+    Eni(Whose, Answer),
+    /// To [`Ask::Instance`].
+    Instance(Result<Vec<cloud::Eni>, CallError>),
+    /// To [`Ask::VSwitch`].
+    VSwitch(VSwitchId, Result<Option<VSwitch>, CallError>),
+    /// To [`Ask::Assign`].
+    Assigned { port: ClientToken, family: Family, result: Result<Vec<IpAddr>, CallError> },
+    /// To [`Ask::Unassign`].
+    Unassigned { port: ClientToken, addresses: Vec<IpAddr>, result: Result<(), CallError> },
+    /// To [`Effect::SetLink`].
+    LinkSet(ClientToken, Result<EniLink, String>),
+    /// To [`Effect::RemoveLink`].
+    LinkRemoved(EniId, Result<(), String>),
+    /// To [`Effect::Bury`].
+    Buried(Vec<IpPair>, Result<(), String>),
+}
+
+/// What follows from an event. `writes` are durable before any of `effects` begins; `answers` need
+/// nothing on the disk, for an allocation lives in the record that its caller writes.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// To the callers.
+    pub(crate) answers: Vec<(Ticket, Result<Allocation, AllocError>)>,
+    /// In one transaction.
+    pub(crate) writes: Vec<Change>,
+    /// Facts whose loss a restart mends.
+    pub(crate) notes: Vec<Change>,
+    /// Side by side.
+    pub(crate) effects: Vec<Effect>,
+}
+
+impl Effect {
+    /// What is told when it was not carried out; `None` for what only answers a caller.
+    pub(crate) fn undone(self, error: &str) -> Option<Told> {
+        let text = || error.to_owned();
+        Some(match self {
+            Self::Ask(ask) => ask.undone(CallError::NotRecorded(text())),
+            Self::SetLink(port, _) => Told::LinkSet(port, Err(text())),
+            Self::RemoveLink(eni) => Told::LinkRemoved(eni, Err(text())),
+            Self::Bury(addresses) => Told::Buried(addresses, Err(text())),
+            Self::Released(_) => return None,
+        })
+    }
+}
+
+impl Ask {
+    fn undone(self, error: CallError) -> Told {
+        match self {
+            Self::Eni(whose, call) => Told::Eni(whose, call.unsent(error)),
+            Self::Instance => Told::Instance(Err(error)),
+            Self::VSwitch(id) => Told::VSwitch(id, Err(error)),
+            Self::Assign { port, family, .. } => {
+                Told::Assigned { port, family, result: Err(error) }
+            }
+            Self::Unassign { port, addresses, .. } => {
+                Told::Unassigned { port, addresses, result: Err(error) }
+            }
+        }
+    }
+}
+
+impl Told {
+    /// The cloud's word, if this is one of its errors.
+    pub(crate) fn error(&self) -> Option<&CallError> {
+        match self {
+            Self::Eni(_, answer) => answer.error(),
+            Self::Instance(result) => result.as_ref().err(),
+            Self::VSwitch(_, result) => result.as_ref().err(),
+            Self::Assigned { result, .. } => result.as_ref().err(),
+            Self::Unassigned { result, .. } => result.as_ref().err(),
+            Self::LinkSet(..) | Self::LinkRemoved(..) | Self::Buried(..) => None,
+        }
+    }
+}

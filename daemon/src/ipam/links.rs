@@ -1,0 +1,41 @@
+//! The kernel side of an ENI: what the pool needs of the datapath.
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use model::{EniId, IpPair};
+
+use crate::datapath::{Datapath, DatapathError, EniLink, EniSpec};
+
+/// The kernel side of an ENI: what the pool needs of the [`Datapath`].
+pub trait Links: Send + Sync + 'static {
+    /// As [`Datapath::set_eni`].
+    fn set_eni(
+        &self,
+        eni: EniSpec,
+        wait: Duration,
+    ) -> BoxFuture<'_, Result<EniLink, DatapathError>>;
+    /// As [`Datapath::remove_eni`].
+    fn remove_eni(&self, id: EniId) -> BoxFuture<'_, Result<(), DatapathError>>;
+    /// As [`Datapath::bury`].
+    fn bury(&self, addresses: IpPair) -> BoxFuture<'_, Result<(), DatapathError>>;
+}
+
+impl Links for Datapath {
+    fn set_eni(
+        &self,
+        eni: EniSpec,
+        wait: Duration,
+    ) -> BoxFuture<'_, Result<EniLink, DatapathError>> {
+        Self::set_eni(self, eni, wait).boxed()
+    }
+
+    fn remove_eni(&self, id: EniId) -> BoxFuture<'_, Result<(), DatapathError>> {
+        async move { Self::remove_eni(self, &id).await }.boxed()
+    }
+
+    fn bury(&self, addresses: IpPair) -> BoxFuture<'_, Result<(), DatapathError>> {
+        Self::bury(self, addresses).boxed()
+    }
+}

@@ -1,0 +1,178 @@
+//! One attached ENI of the pool: its link, its addresses, and what is being asked for it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use cloud::ClientToken;
+use controlplane::{CallError, EniSpec, Kind};
+use model::{EniId, IpPair, IpStack, Mac, SecurityGroupId, VSwitchId};
+
+use super::shelf::{Family, Shelf};
+use crate::datapath::{self, EniKind, EniLink};
+
+/// One attached ENI of the pool.
+#[derive(Debug, Clone)]
+pub(crate) struct Port {
+    pub(crate) id: EniId,
+    pub(crate) mac: Mac,
+    pub(crate) kind: EniKind,
+    pub(crate) vswitch: VSwitchId,
+    pub(crate) security_groups: Vec<SecurityGroupId>,
+    pub(crate) number: u32,
+    pub(crate) gateway: IpPair,
+    pub(crate) shelf: Shelf,
+    pub(crate) link: LinkState,
+    /// Whether its addresses were ever read from the cloud.
+    pub(crate) known: bool,
+    /// Since when the cloud does not say `InUse`.
+    pub(crate) missing: Option<Duration>,
+    /// It was missing for so long that it is not served from.
+    pub(crate) lost: bool,
+    /// What is being asked, and what is to be asked next.
+    pub(crate) asking: Asking,
+    /// The last answer to a change of its addresses: a read begun before, or shortly after, proves
+    /// nothing.
+    pub(crate) written: Option<Duration>,
+    /// Addresses that were seen once, and when.
+    pub(crate) strangers: BTreeMap<IpAddr, Duration>,
+}
+
+/// The kernel's side of a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LinkState {
+    /// To be set, not before this.
+    Wanted(Duration),
+    /// Being set.
+    Setting,
+    /// Carries frames.
+    Up(EniLink),
+}
+
+/// Changes of a port's addresses: one at a time, for the cloud refuses two.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asking {
+    /// In flight, or to be repeated with the same token.
+    pub(crate) intent: Option<Intent>,
+    /// Whether its answer is awaited.
+    pub(crate) busy: bool,
+    /// Still to be asked for.
+    pub(crate) queued: BTreeMap<Family, u32>,
+    /// No call before this.
+    pub(crate) not_before: Duration,
+    /// Calls that failed in a row.
+    pub(crate) tries: u32,
+    /// Why the last one failed.
+    pub(crate) trouble: Option<CallError>,
+    /// The cloud said that it holds no more: until it is read again.
+    pub(crate) full: bool,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Intent {
+    /// More addresses.
+    Assign { family: Family, count: u32, token: ClientToken },
+    /// Fewer.
+    Unassign,
+}
+
+impl Port {
+    /// A port whose addresses are not known yet.
+    pub(crate) fn new(spec: &EniSpec, id: EniId, mac: Mac, number: u32, gateway: IpPair) -> Self {
+        Self {
+            id,
+            mac,
+            kind: match spec.kind {
+                Kind::Trunk => EniKind::Trunk,
+                Kind::Secondary | Kind::Member(_) => EniKind::Secondary,
+            },
+            vswitch: spec.vswitch.clone(),
+            security_groups: spec.security_groups.clone(),
+            number,
+            gateway,
+            shelf: Shelf::default(),
+            link: LinkState::Wanted(Duration::ZERO),
+            known: false,
+            missing: None,
+            lost: false,
+            asking: Asking::default(),
+            written: None,
+            strangers: BTreeMap::new(),
+        }
+    }
+
+    /// Whether pods can be served from it now.
+    pub(crate) const fn serves(&self) -> bool {
+        self.counts() && self.missing.is_none() && matches!(self.link, LinkState::Up(_))
+    }
+
+    /// Whether it serves or will.
+    pub(crate) const fn counts(&self) -> bool {
+        self.known && !self.lost
+    }
+
+    /// How many of a family are on their way.
+    pub(crate) fn coming(&self, family: Family) -> u32 {
+        let queued = self.asking.queued.get(&family).copied().unwrap_or(0);
+        let asked = match &self.asking.intent {
+            Some(Intent::Assign { family: asked, count, .. }) if *asked == family => *count,
+            _ => 0,
+        };
+        queued.saturating_add(asked)
+    }
+
+    /// How many pods it can serve, now or soon.
+    pub(crate) fn supply(&self, stack: IpStack) -> u32 {
+        let soon = |family| self.shelf.idle(family).saturating_add(self.coming(family));
+        Family::all(stack).map(soon).min().unwrap_or(0)
+    }
+
+    /// How many more pods it could serve if it were asked to the limit.
+    pub(crate) fn room(&self, stack: IpStack, per_eni: u32) -> u32 {
+        if self.asking.full {
+            return 0;
+        }
+        let most = |family| {
+            let coming = self.coming(family);
+            let room = per_eni.saturating_sub(self.shelf.known(family)).saturating_sub(coming);
+            self.shelf.idle(family).saturating_add(coming).saturating_add(room)
+        };
+        let most = Family::all(stack).map(most).min().unwrap_or(0);
+        most.saturating_sub(self.supply(stack))
+    }
+
+    /// Has more asked for, so that so many more pods can be served.
+    pub(crate) fn grow(&mut self, pods: u32, stack: IpStack) {
+        let goal = self.supply(stack).saturating_add(pods);
+        for family in Family::all(stack) {
+            let has = self.shelf.idle(family).saturating_add(self.coming(family));
+            let need = goal.saturating_sub(has);
+            if need > 0 {
+                *self.asking.queued.entry(family).or_default() += need;
+            }
+        }
+    }
+
+    /// Whether nothing is asked and nothing is to be.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.asking.intent.is_none() && self.asking.queued.is_empty()
+    }
+
+    /// Whether a read begun then tells the truth of its addresses.
+    pub(crate) fn settled(&self, begun: Duration, lag: Duration) -> bool {
+        self.asking.intent.is_none()
+            && self.written.is_none_or(|written| begun >= written.saturating_add(lag))
+    }
+
+    /// What the kernel is to know of it.
+    pub(crate) fn spec(&self, mark: model::Mark) -> datapath::EniSpec {
+        datapath::EniSpec {
+            id: self.id.clone(),
+            kind: self.kind,
+            mac: self.mac,
+            mark,
+            gateway: self.gateway,
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Addresses on their way back: from a pod to rest, from rest to idle.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use model::{EniId, IpPair, SandboxKey};
+
+use super::shelf::SlotState;
+use super::{Pool, Port};
+use crate::checkpoint::{Change, RestKind, RestRecord};
+use crate::ipam::event::{Effect, Outcome, Ticket};
+
+/// Traces that could not be removed are tried again after this.
+const BURY_RETRY: Duration = Duration::from_secs(5);
+
+impl Pool {
+    /// The sandbox is gone: its record goes and its addresses rest, in one transaction.
+    pub(crate) fn release(&mut self, key: &SandboxKey, now: Duration, out: &mut Outcome) {
+        out.writes.push(Change::RemoveSandbox(key.clone()));
+        self.forsake(key, out);
+        let Some(owned) = self.owners.remove(key) else { return };
+        let eni = owned.allocation.eni;
+        let port = self.ports.values_mut().find(|port| port.id == eni);
+        let resting = match port {
+            Some(port) => port.put_to_rest(key, now),
+            // Its ENI is not here yet; should it come, the addresses rest.
+            None => owned.allocation.addresses.iter().collect(),
+        };
+        for address in resting {
+            let rest = self.rest(eni.clone(), address, RestKind::Cooling, now);
+            if self.ports.values().all(|port| port.id != eni) {
+                self.rests.push(rest.clone());
+            }
+            out.writes.push(Change::PutRest(rest));
+        }
+    }
+
+    /// Whoever asked does not wait any more. What it was given and never saw needs no rest.
+    pub(crate) fn cancel(&mut self, ticket: Ticket, key: &SandboxKey, now: Duration) {
+        self.waiters.retain(|waiter| waiter.ticket != ticket);
+        let unseen = self.owners.get(key).is_some_and(|owned| owned.ticket == Some(ticket));
+        if !unseen {
+            return;
+        }
+        let Some(owned) = self.owners.remove(key) else { return };
+        if let Some(port) = self.ports.values_mut().find(|port| port.id == owned.allocation.eni) {
+            port.shelf.release(key, &SlotState::Idle, now);
+        }
+    }
+
+    /// Starts to remove the traces of what has rested.
+    pub(crate) fn bury(&mut self, now: Duration, out: &mut Outcome) {
+        let cooldown = self.settings.cooldown;
+        let mut rested = Vec::new();
+        for port in self.ports.values_mut() {
+            for (address, since) in port.shelf.in_state(&SlotState::Resting) {
+                if since.saturating_add(cooldown) <= now {
+                    port.shelf.set(address, SlotState::Burying, since);
+                    rested.push(alone(address));
+                }
+            }
+        }
+        if !rested.is_empty() {
+            out.effects.push(Effect::Bury(rested));
+        }
+    }
+
+    /// Whether an address is on a shelf of the pool.
+    pub(crate) fn has(&self, address: IpPair) -> bool {
+        let on = |port: &Port| address.iter().any(|address| port.shelf.get(address).is_some());
+        self.ports.values().any(on)
+    }
+
+    /// The traces are gone: the addresses can be handed out.
+    pub(crate) fn buried(
+        &mut self,
+        addresses: &[IpPair],
+        result: &Result<(), String>,
+        now: Duration,
+        out: &mut Outcome,
+    ) {
+        if let Err(error) = result {
+            tracing::warn!(error, "traces of addresses that have rested cannot be removed yet");
+        }
+        let again = (now + BURY_RETRY).saturating_sub(self.settings.cooldown);
+        for address in addresses.iter().flat_map(|pair| pair.iter()) {
+            let burying = |port: &&mut Port| {
+                port.shelf.get(address).is_some_and(|slot| slot.state == SlotState::Burying)
+            };
+            let Some(port) = self.ports.values_mut().find(burying) else { continue };
+            if result.is_ok() {
+                port.shelf.set(address, SlotState::Idle, now);
+                out.notes.push(Change::RemoveRest(port.id.clone(), address));
+            } else {
+                port.shelf.set(address, SlotState::Resting, again);
+            }
+        }
+    }
+
+    /// When the next address has rested.
+    pub(super) fn rest_wake(&self) -> Option<Duration> {
+        self.rests_end().into_iter().min()
+    }
+
+    /// When each resting address of a port that serves is idle again, soonest first. In dual stack
+    /// both of a pair rest equally long, so one family stands for both.
+    pub(super) fn rests_end(&self) -> Vec<Duration> {
+        let stack = self.settings.stack;
+        let counts = |address: &IpAddr| address.is_ipv4() == stack.v4();
+        let resting = self.ports.values().filter(|port| !port.lost).flat_map(|port| {
+            let resting = port.shelf.in_state(&SlotState::Resting).into_iter();
+            resting.filter(|(address, _)| counts(address)).map(|(_, since)| since)
+        });
+        let mut ends: Vec<_> =
+            resting.map(|since| since.saturating_add(self.settings.cooldown)).collect();
+        ends.sort();
+        ends
+    }
+
+    pub(super) fn rest(
+        &self,
+        eni: EniId,
+        address: IpAddr,
+        kind: RestKind,
+        since: Duration,
+    ) -> RestRecord {
+        let boot_id = self.settings.boot_id.clone();
+        RestRecord { eni, address, since, boot_id, kind }
+    }
+}
+
+impl Port {
+    /// What the cloud knows rests; what it does not know any more is gone.
+    fn put_to_rest(&mut self, key: &SandboxKey, now: Duration) -> Vec<IpAddr> {
+        let invalid = self.shelf.in_state(&SlotState::Invalid(key.clone()));
+        for (address, _) in invalid {
+            self.shelf.remove(address);
+        }
+        self.shelf.release(key, &SlotState::Resting, now)
+    }
+
+    /// An address that the checkpoint remembers.
+    pub(super) fn restore(&mut self, rest: &RestRecord) {
+        let state = match rest.kind {
+            RestKind::Cooling => SlotState::Resting,
+            RestKind::Leaving => SlotState::Leaving,
+        };
+        self.shelf.put(rest.address, false, state, rest.since);
+    }
+}
+
+/// Traces are by address.
+fn alone(address: IpAddr) -> IpPair {
+    match address {
+        IpAddr::V4(address) => IpPair::V4(address),
+        IpAddr::V6(address) => IpPair::V6(address),
+    }
+}

@@ -1,0 +1,348 @@
+//! What the cloud says there is, and what follows where it differs from what we think.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use cloud::{ClientToken, EniKind, EniStatus};
+use controlplane::{
+    Binding, CallError, Eni, EniSpec, Goal, Kind, Random, Stage, TOKEN_TAG, VSwitches,
+};
+use model::{EniId, IpPair, IpStack};
+
+use super::shelf::SlotState;
+use super::{Family, Pool, Port};
+use crate::checkpoint::{Change, RestKind};
+use crate::ipam::Uplink;
+use crate::ipam::event::{Ask, Effect, Outcome};
+
+/// Between two reads when nothing is under way.
+const CALM: Duration = Duration::from_hours(6);
+/// An ENI that was not found is looked for again after this.
+const MISSING: Duration = Duration::from_secs(3);
+/// The first repetition of a read that failed.
+const RETRY: Duration = Duration::from_secs(1);
+/// The longest time between two repetitions.
+const RETRY_AT_MOST: Duration = Duration::from_secs(30);
+
+/// When the cloud was read, and when it is to be again.
+#[derive(Debug, Clone)]
+pub(crate) struct Truth {
+    /// When the last read that was answered began.
+    read: Option<Duration>,
+    busy: bool,
+    /// Asked for by an event.
+    wanted: Option<Duration>,
+    not_before: Duration,
+    tries: u32,
+    /// Why the last read failed.
+    pub(super) trouble: Option<CallError>,
+    /// ENIs on this instance that are not ours, without the primary one.
+    pub(super) foreign: u32,
+}
+
+impl Truth {
+    /// To be read at once, and again when nothing can be old news from before `now`.
+    pub(super) fn new(now: Duration, lag: Duration) -> Self {
+        let wanted = Some(now.saturating_add(lag));
+        Self {
+            read: None,
+            busy: false,
+            wanted,
+            not_before: now,
+            tries: 0,
+            trouble: None,
+            foreign: 0,
+        }
+    }
+
+    pub(super) const fn is_known(&self) -> bool {
+        self.read.is_some()
+    }
+
+    pub(super) fn want(&mut self, at: Duration) {
+        self.wanted = Some(self.wanted.map_or(at, |wanted| wanted.min(at)));
+    }
+
+    pub(super) fn wake(&self, busy: bool, period: Duration) -> Option<Duration> {
+        if self.busy {
+            return None;
+        }
+        let Some(read) = self.read else { return Some(self.not_before) };
+        let regular = read.saturating_add(if busy { period } else { CALM });
+        Some(self.wanted.map_or(regular, |wanted| wanted.min(regular)).max(self.not_before))
+    }
+
+    fn failed(&mut self, error: CallError, random: &mut Random, now: Duration) {
+        let wait = RETRY.saturating_mul(1 << self.tries.min(8)).min(RETRY_AT_MOST);
+        self.tries = self.tries.saturating_add(1);
+        self.not_before = now + random.jitter(wait);
+        self.trouble = Some(error);
+    }
+
+    fn succeeded(&mut self, begun: Duration, now: Duration) {
+        self.read = Some(begun);
+        self.wanted = self.wanted.filter(|wanted| *wanted > begun);
+        (self.not_before, self.tries, self.trouble) = (now, 0, None);
+    }
+}
+
+impl Pool {
+    /// Reads the cloud when it is time to.
+    pub(crate) fn look(&mut self, now: Duration, out: &mut Outcome) {
+        let due = self.truth.wake(self.is_busy(), self.settings.sync_period);
+        if !self.stopping && due.is_some_and(|at| at <= now) {
+            self.truth.busy = true;
+            out.effects.push(Effect::Ask(Ask::Instance));
+        }
+    }
+
+    /// The cloud's list of this instance's ENIs.
+    pub(crate) fn looked(
+        &mut self,
+        result: Result<Vec<cloud::Eni>, CallError>,
+        begun: Duration,
+        vswitches: &mut VSwitches,
+        now: Duration,
+        out: &mut Outcome,
+    ) {
+        self.truth.busy = false;
+        let enis = match result {
+            Ok(enis) => enis,
+            Err(error) => return self.truth.failed(error, &mut self.random, now),
+        };
+        self.truth.succeeded(begun, now);
+        self.creation_reread(begun, now);
+        let (stack, lag) = (self.settings.stack, self.settings.timing.lag);
+        let mut rests = Vec::new();
+        for port in self.ports.values_mut() {
+            let seen = enis.iter().find(|eni| eni.id == port.id);
+            match seen.filter(|eni| eni.status == EniStatus::InUse) {
+                Some(eni) => {
+                    port.found();
+                    let change = port.compare(eni, stack, lag, begun, now);
+                    rests.extend(change.resting.into_iter().map(|a| (port.id.clone(), a)));
+                    let gone = change.gone.into_iter();
+                    out.notes.extend(gone.map(|a| Change::RemoveRest(port.id.clone(), a)));
+                }
+                None => port.not_found(begun, lag, now),
+            }
+        }
+        for (eni, address) in rests {
+            let rest = self.rest(eni, address, RestKind::Cooling, now);
+            out.notes.push(Change::PutRest(rest));
+        }
+        if self.ports.values().any(|port| port.missing.is_some() && !port.lost) {
+            // Old news, or bad news: pods are not served from there until it is clear.
+            self.truth.want(now + MISSING);
+        }
+        self.drop_lost();
+        self.meet_strangers(&enis, vswitches, now);
+    }
+
+    /// ENIs that the cloud has forgotten go when their last pod has gone.
+    fn drop_lost(&mut self) {
+        let lost = self.ports.iter().filter(|(_, port)| port.lost && port.shelf.used() == 0);
+        let lost: Vec<ClientToken> = lost.map(|(token, _)| token.clone()).collect();
+        for token in lost {
+            self.fleet.release(&token);
+        }
+    }
+
+    /// ENIs of this instance that no record names.
+    fn meet_strangers(&mut self, enis: &[cloud::Eni], vswitches: &mut VSwitches, now: Duration) {
+        let ours: BTreeSet<EniId> = self.fleet.iter().filter_map(|eni| eni.id().cloned()).collect();
+        let mut foreign = 0;
+        for eni in enis {
+            let shared = matches!(eni.kind, EniKind::Secondary | EniKind::Trunk);
+            if ours.contains(&eni.id) || !shared {
+                continue;
+            }
+            if !self.is_mine(eni) || !self.adopt(eni, vswitches, now) {
+                foreign += 1;
+            }
+        }
+        self.truth.foreign = foreign;
+    }
+
+    /// Made by this node's daemon, or the trunk, of which there can be only one.
+    fn is_mine(&self, eni: &cloud::Eni) -> bool {
+        let trunks = |e: &Eni<Uplink>| e.spec.kind == Kind::Trunk && e.goal == Goal::Bound;
+        let trunk =
+            self.settings.trunking && eni.kind == EniKind::Trunk && !self.fleet.iter().any(trunks);
+        let mut tags = self.settings.tags.iter();
+        trunk || tags.all(|(key, value)| eni.tags.get(key) == Some(value))
+    }
+
+    /// Takes over an attached ENI that the records have lost. Its addresses rest first: who knows
+    /// who had them.
+    fn adopt(&mut self, eni: &cloud::Eni, vswitches: &mut VSwitches, now: Duration) -> bool {
+        let named = eni.tags.get(TOKEN_TAG).and_then(|t| ClientToken::try_from(t.clone()).ok());
+        if named.as_ref().is_some_and(|token| self.fleet.get(token).is_some()) {
+            // The record is there and does not know the id yet: its own life finds it.
+            return true;
+        }
+        if eni.status != EniStatus::InUse {
+            return false;
+        }
+        vswitches.watch([&eni.vswitch]);
+        let Some(vswitch) = vswitches.get(&eni.vswitch).cloned() else {
+            self.truth.want(now + RETRY);
+            return true;
+        };
+        let (Ok(gateway), Ok(number)) = (self.gateway(&vswitch), self.free_number()) else {
+            return false;
+        };
+        let stack = self.settings.stack;
+        let v4 = eni.v4.first().copied().filter(|_| stack.v4());
+        let v6 = eni.v6.first().copied().filter(|_| stack.v6());
+        let Some(addresses) = IpPair::new(v4, v6) else { return false };
+        tracing::warn!(eni = %eni.id, kind = %eni.kind, "an attached ENI of ours is in no record; it is taken over");
+        let token = named.unwrap_or_else(|| self.random.token());
+        let id = eni.id.clone();
+        let record = Eni {
+            token: token.clone(),
+            spec: EniSpec {
+                kind: if eni.kind == EniKind::Trunk { Kind::Trunk } else { Kind::Secondary },
+                vswitch: eni.vswitch.clone(),
+                security_groups: eni.security_groups.clone(),
+                stack,
+                v4: u32::try_from(eni.v4.len()).unwrap_or(1),
+                v6: u32::try_from(eni.v6.len()).unwrap_or(0),
+                tags: eni.tags.clone(),
+                resource_group: self.settings.resource_group.clone(),
+            },
+            goal: Goal::Bound,
+            stage: Stage::Bound(Binding { id, mac: eni.mac, addresses, vlan: None }),
+            owner: Uplink { number, gateway },
+        };
+        self.open(&record, now);
+        if let Some(port) = self.ports.get_mut(&token) {
+            for address in listed(eni, stack) {
+                if port.shelf.get(address).is_none() {
+                    port.shelf.put(address, false, SlotState::Resting, now);
+                }
+            }
+            port.fill(eni, stack, now);
+        }
+        self.fleet.add(record);
+        true
+    }
+}
+
+/// What a look at an ENI changed.
+#[derive(Default)]
+struct Difference {
+    resting: Vec<IpAddr>,
+    gone: Vec<IpAddr>,
+}
+
+impl Port {
+    /// What the cloud lists is idle unless somebody has it.
+    pub(super) fn fill(&mut self, eni: &cloud::Eni, stack: IpStack, now: Duration) {
+        for address in listed(eni, stack) {
+            if self.shelf.get(address).is_none() {
+                self.shelf.put(address, false, SlotState::Idle, now);
+            }
+        }
+        if let Some(primary) = eni.primary_v4 {
+            self.shelf.mark_primary(IpAddr::V4(primary));
+        }
+        self.known = true;
+    }
+
+    fn found(&mut self) {
+        if self.lost {
+            tracing::info!(eni = %self.id, "an ENI is back");
+        }
+        (self.missing, self.lost) = (None, false);
+    }
+
+    fn not_found(&mut self, begun: Duration, lag: Duration, now: Duration) {
+        let since = *self.missing.get_or_insert(begun);
+        if self.lost || begun.saturating_sub(since) < lag {
+            return;
+        }
+        self.lost = true;
+        tracing::error!(eni = %self.id, pods = self.shelf.used(), "an ENI is not attached any more; its pods are cut off");
+        let used: Vec<_> = self
+            .shelf
+            .iter()
+            .filter_map(|(a, slot)| Some((a, slot.state.owner()?.clone())))
+            .collect();
+        for (address, key) in used {
+            self.shelf.set(address, SlotState::Invalid(key), now);
+        }
+    }
+
+    /// Compares the shelf with what the cloud lists.
+    fn compare(
+        &mut self,
+        eni: &cloud::Eni,
+        stack: IpStack,
+        lag: Duration,
+        begun: Duration,
+        now: Duration,
+    ) -> Difference {
+        let settled = self.settled(begun, lag);
+        let mut difference = Difference::default();
+        if !self.known {
+            self.fill(eni, stack, now);
+        }
+        if !settled {
+            return difference;
+        }
+        self.asking.full = false;
+        let listed: BTreeSet<IpAddr> = listed(eni, stack).collect();
+        let shelved: Vec<_> = self.shelf.iter().map(|(a, slot)| (a, slot.state.clone())).collect();
+        for (address, state) in shelved {
+            let here = listed.contains(&address);
+            let counts = Family::all(stack).any(|family| family == Family::of(address));
+            match (state, here) {
+                // It is still there: the cloud did not take it.
+                (SlotState::Leaving, true) => {
+                    self.shelf.set(address, SlotState::Idle, now);
+                    difference.gone.push(address);
+                }
+                (SlotState::Invalid(key), true) => {
+                    self.shelf.set(address, SlotState::Used(key), now);
+                }
+                (SlotState::Used(key), false) if counts => {
+                    tracing::error!(eni = %self.id, %address, sandbox = %key, "the cloud does not know a pod's address any more; the pod is cut off");
+                    self.shelf.set(address, SlotState::Invalid(key), now);
+                }
+                (SlotState::Idle | SlotState::Resting | SlotState::Leaving, false) => {
+                    self.shelf.remove(address);
+                    difference.gone.push(address);
+                }
+                _ => {}
+            }
+        }
+        difference.resting = self.greet(&listed, begun, now);
+        difference
+    }
+
+    /// An address that nobody knows is taken in at its second sight, resting.
+    fn greet(&mut self, listed: &BTreeSet<IpAddr>, begun: Duration, now: Duration) -> Vec<IpAddr> {
+        self.strangers.retain(|address, _| listed.contains(address));
+        let mut greeted = Vec::new();
+        for address in listed.iter().filter(|address| self.shelf.get(**address).is_none()) {
+            match self.strangers.get(address) {
+                Some(seen) if *seen < begun => greeted.push(*address),
+                Some(_) => {}
+                None => drop(self.strangers.insert(*address, begun)),
+            }
+        }
+        for address in &greeted {
+            self.strangers.remove(address);
+            self.shelf.put(*address, false, SlotState::Resting, now);
+        }
+        greeted
+    }
+}
+
+/// The addresses that pods can have.
+fn listed(eni: &cloud::Eni, stack: IpStack) -> impl Iterator<Item = IpAddr> {
+    let v4 = eni.v4.iter().copied().map(IpAddr::V4).filter(move |_| stack.v4());
+    v4.chain(eni.v6.iter().copied().map(IpAddr::V6).filter(move |_| stack.v6()))
+}

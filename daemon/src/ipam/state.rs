@@ -1,0 +1,263 @@
+//! The whole as one state machine: `(state, event, now) -> (state, outcome)`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use controlplane::{
+    ControllerSettings, Defaults, FleetSettings, Owner, PodRequest, Random, Timing, VSwitches,
+};
+use model::{IpPair, SandboxKey};
+
+use super::event::{Ask, Effect, Event, Outcome, Ticket, Told, Whose};
+use super::members::{self, Members};
+use super::pool::{self, Pool, Settings};
+use super::{AllocError, Options, Request, Want};
+use crate::checkpoint::Contents;
+
+/// Everything that hands out addresses on this node.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    pub(crate) pool: Pool,
+    pub(crate) members: Members,
+    vswitches: VSwitches,
+    foreign_members: u32,
+    pub(crate) last_cloud_error: Option<String>,
+    stopping: bool,
+}
+
+impl State {
+    /// Rebuilt from the checkpoint. `seed` makes tokens, and must never be the same twice.
+    pub(crate) fn new(
+        options: &Options,
+        contents: &Contents,
+        boot_id: String,
+        seed: u64,
+        now: Duration,
+    ) -> Self {
+        let mut random = Random::new(seed);
+        let settings = settings(options, boot_id);
+        let members = Members::new(
+            member_settings(options, &settings),
+            options.pod_networkings.clone(),
+            contents,
+            settings.cooldown,
+            random.next(),
+            now,
+        );
+        let mut vswitches = VSwitches::new(random.next());
+        vswitches.watch(&settings.vswitches);
+        for pod_networking in options.pod_networkings.iter() {
+            vswitches.watch(pod_networking.vswitches.iter().flatten());
+        }
+        Self {
+            pool: Pool::new(settings, contents, random.next(), now),
+            members,
+            vswitches,
+            foreign_members: 0,
+            last_cloud_error: None,
+            stopping: false,
+        }
+    }
+
+    /// One step.
+    pub(crate) fn step(&mut self, event: Event, now: Duration) -> Outcome {
+        let mut out = Outcome::default();
+        self.take(event, now, &mut out);
+        self.pool.serve(now, &mut out);
+        self.pool.plan(&mut self.vswitches, now);
+        self.pool.advance(&mut self.vswitches, now, &mut out);
+        self.pool.refuse(now, &mut out);
+        self.pool.expire(&self.vswitches, now, &mut out);
+        self.pool.links(now, &mut out);
+        self.pool.ask(now, &mut out);
+        self.pool.bury(now, &mut out);
+        self.pool.trim(now, &mut out);
+        self.pool.look(now, &mut out);
+        self.members.observe(self.pool.trunk(), self.foreign_members);
+        self.members.advance(&mut self.vswitches, now, &mut out);
+        if !self.stopping {
+            let due = self.vswitches.due(now).into_iter();
+            out.effects.extend(due.map(|id| Effect::Ask(Ask::VSwitch(id))));
+        }
+        out
+    }
+
+    /// When the next step is due without any event.
+    pub(crate) fn wake(&self, now: Duration) -> Option<Duration> {
+        if self.stopping {
+            return None;
+        }
+        let vswitches = self.vswitches.wake(now);
+        [self.pool.wake(now), self.members.wake(now), vswitches].into_iter().flatten().min()
+    }
+
+    fn take(&mut self, event: Event, now: Duration, out: &mut Outcome) {
+        match event {
+            Event::Tick => {}
+            Event::Allocate { ticket, .. } if self.stopping => {
+                out.answers.push((ticket, Err(AllocError::Stopping)));
+            }
+            Event::Allocate { ticket, request, deadline } => {
+                self.allocate(ticket, request, deadline, now, out);
+            }
+            Event::Cancel { ticket, key } => {
+                self.pool.cancel(ticket, &key, now);
+                self.members.cancel(ticket, &key);
+            }
+            Event::Release { ticket, key } => self.release(ticket, &key, now, out),
+            Event::Told { begun, told } => self.told(told, begun, now, out),
+            Event::Unwritten { begun, effects, error } => {
+                for effect in effects {
+                    if let Some(told) = effect.undone(&error) {
+                        self.told(told, begun, now, out);
+                    }
+                }
+            }
+            Event::Stop => {
+                self.stopping = true;
+                self.pool.stop(out);
+                self.members.stop(out);
+            }
+        }
+    }
+
+    fn allocate(
+        &mut self,
+        ticket: Ticket,
+        request: Request,
+        deadline: Duration,
+        now: Duration,
+        out: &mut Outcome,
+    ) {
+        let Request { key, pod, want } = request;
+        match want {
+            Want::Shared => {
+                self.members.forsake(&key, out);
+                let waiter = pool::Waiter { ticket, key, since: now, deadline };
+                self.pool.allocate(waiter, out);
+            }
+            Want::Member { pod_networking } => {
+                let pod = PodRequest { sandbox: key, pod, pod_networking };
+                let waiter = members::Waiter { ticket, pod, since: now, deadline };
+                self.members.allocate(waiter, out);
+            }
+        }
+    }
+
+    /// The members' part of the transaction is written by their next round, in the same step.
+    fn release(&mut self, ticket: Ticket, key: &SandboxKey, now: Duration, out: &mut Outcome) {
+        self.pool.release(key, now, out);
+        self.members.release(key, now, out);
+        out.effects.push(Effect::Released(ticket));
+    }
+
+    fn told(&mut self, told: Told, begun: Duration, now: Duration, out: &mut Outcome) {
+        if let Some(error) = told.error() {
+            self.last_cloud_error = Some(error.to_string());
+        }
+        let vswitches = &mut self.vswitches;
+        match told {
+            Told::Eni(Whose::Pool, answer) => {
+                self.pool.answer(answer, begun, vswitches, now, out);
+            }
+            Told::Eni(Whose::Members, answer) => {
+                self.members.answer(answer, begun, vswitches, now);
+            }
+            Told::Instance(result) => {
+                if let Ok(enis) = &result {
+                    self.foreign_members = self.members.foreign(enis);
+                }
+                self.pool.looked(result, begun, vswitches, now, out);
+            }
+            Told::VSwitch(id, result) => vswitches.answer(&id, result, now),
+            Told::Assigned { port, family, result } => {
+                self.pool.assigned(&port, family, result, vswitches, now);
+            }
+            Told::Unassigned { port, addresses, result } => {
+                self.pool.unassigned(&port, &addresses, result, now, out);
+            }
+            Told::LinkSet(port, result) => self.pool.link_set(&port, result, now),
+            Told::LinkRemoved(eni, result) => {
+                if let Err(error) = result {
+                    tracing::warn!(%eni, error, "the link of an ENI that is gone cannot be removed");
+                }
+            }
+            Told::Buried(addresses, result) => {
+                self.buried(&addresses, &result, now, out);
+            }
+        }
+    }
+
+    /// Members' addresses are on no shelf: only a failure matters to them.
+    fn buried(
+        &mut self,
+        addresses: &[IpPair],
+        result: &Result<(), String>,
+        now: Duration,
+        out: &mut Outcome,
+    ) {
+        let (shared, members): (Vec<_>, Vec<_>) =
+            addresses.iter().partition(|pair| self.pool.has(**pair));
+        if result.is_err() {
+            self.members.not_buried(&members, now);
+        }
+        self.pool.buried(&shared, result, now, out);
+    }
+}
+
+fn settings(options: &Options, boot_id: String) -> Settings {
+    let Options { node, config, .. } = options;
+    let zone = config.vswitches.get(&node.zone);
+    let mut tags = tags(options, "terway");
+    tags.insert("node".to_owned(), node.name.clone());
+    Settings {
+        instance: node.instance.clone(),
+        zone: node.zone.clone(),
+        stack: config.stack,
+        capacity: node.capacity,
+        idle: config.idle,
+        max_enis: config.max_enis.map(std::num::NonZero::get),
+        batch: config.batch,
+        cooldown: config.cooldown,
+        sync_period: config.sync_period,
+        trunking: config.trunking,
+        mark_mask: config.mark_mask,
+        vswitches: zone.cloned().unwrap_or_else(|| vec![node.vswitch.clone()]),
+        policy: config.vswitch_policy,
+        security_groups: config.security_groups.clone(),
+        tags,
+        resource_group: config.resource_group.clone(),
+        boot_id,
+        timing: Timing::default(),
+    }
+}
+
+fn member_settings(options: &Options, settings: &Settings) -> ControllerSettings {
+    ControllerSettings {
+        fleet: FleetSettings { instance: settings.instance.clone(), timing: settings.timing },
+        zone: settings.zone.clone(),
+        stack: settings.stack,
+        trunking: settings.trunking,
+        members: settings.capacity.members,
+        defaults: Defaults {
+            vswitches: settings.vswitches.clone(),
+            security_groups: settings.security_groups.clone(),
+        },
+        tags: tags(options, "terway-controller"),
+        resource_group: settings.resource_group.clone(),
+    }
+}
+
+/// Who collects an ENI, and the user's own. A node that stands alone is its own cluster.
+fn tags(options: &Options, creator: &str) -> BTreeMap<String, String> {
+    let mut tags = options.config.eni_tags.clone();
+    tags.insert("creator".to_owned(), creator.to_owned());
+    tags.insert("ack.aliyun.com".to_owned(), options.node.instance.to_string());
+    tags
+}
+
+/// As the log and `terwayctl` name a member's owner.
+pub(crate) fn owner_name(owner: &Owner) -> String {
+    let container = || owner.sandbox.container_id.clone();
+    owner.pod.as_ref().map_or_else(container, ToString::to_string)
+}
