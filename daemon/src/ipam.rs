@@ -14,7 +14,6 @@ mod state;
 mod tests;
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,12 +24,14 @@ use model::{
     VlanId, ZoneId,
 };
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::checkpoint::{Checkpoint, Contents};
 use crate::config::Config;
 use crate::standalone::PodNetworkings;
-use crate::tasks::Tasks;
 
 use clock::Clock;
 use driver::{Driver, Hands, Message};
@@ -140,34 +141,32 @@ pub struct Ipam {
 impl Ipam {
     /// Rebuilds the pool from the checkpoint, sets the ENIs that it holds by [`Links::set_eni`]
     /// (so that pods can be restored next), and starts the task that owns it. Waits for no cloud.
-    /// When `tasks` are told to stop, everybody who waits is answered and nothing more is asked for;
-    /// releases go on.
+    /// When `stop` is cancelled, everybody who waits is answered and nothing more is asked for; the
+    /// task ends when what is in flight is written down.
     pub async fn start<E: Ecs>(
-        options: &Options,
+        options: Options,
         cloud: Arc<E>,
         links: Arc<dyn Links>,
         checkpoint: Checkpoint,
         contents: &Contents,
-        tasks: &Tasks,
-    ) -> io::Result<Self> {
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
         let seed = Uuid::new_v4().as_u64_pair().0;
         let clock: Clock = clock::boot_time;
-        let state = State::new(options, contents, clock::boot_id()?, seed, clock());
-        let (ipam, driver, restored) =
-            Self::assemble(state, clock, options, cloud, links, checkpoint);
-        let stop = tasks.stop().clone();
-        // Not in the tracker: releases of work that is in hand must be served to the end.
-        let running = tokio::spawn(driver.run(stop.clone()));
-        tasks.part("ipam", async move {
-            // Only the wait is dropped.
-            tokio::select! {
-                ended = running => ended,
-                () = stop.cancelled() => Ok(()),
-            }
+        let boot_id = clock::boot_id().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the boot has no name; addresses at rest rest anew");
+            Uuid::new_v4().to_string()
         });
+        let state = State::new(&options, contents, boot_id, seed, clock());
+        let (ipam, driver, restored) =
+            Self::assemble(state, clock, &options, cloud, links, checkpoint);
+        tasks.spawn(driver.run(stop).instrument(tracing::info_span!("pool")));
         // A link that does not come back must not keep the others from working.
-        let _late = tokio::time::timeout(RESTORE, restored).await;
-        Ok(ipam)
+        if tokio::time::timeout(RESTORE, restored).await.is_err() {
+            tracing::warn!(waited = ?RESTORE, "not all links of known ENIs are set; going on");
+        }
+        ipam
     }
 
     fn assemble<E: Ecs>(

@@ -9,9 +9,7 @@ use cloud::{
     AccessKey, Client, ClientOptions, Credentials, EndpointError, Endpoints, Metadata,
     MetadataSetupError, SetupError,
 };
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
-use model::{Capacity, EniId, IpPair, JoinError, RegionId};
+use model::{Capacity, JoinError, RegionId};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -27,11 +25,11 @@ use crate::args::Args;
 use crate::checkpoint::{Checkpoint, CheckpointError, Contents, Opened};
 use crate::config::{Config, Remark, RuleLayout};
 use crate::conflist;
-use crate::datapath::{self, Datapath, DatapathError, EniLink, EniSpec};
+use crate::datapath::{self, Datapath, DatapathError};
 use crate::debug::{DebugService, Shown};
 use crate::facts::{self, FactsError};
 use crate::health::NodeHealth;
-use crate::ipam::{self, Ipam, Links, Node};
+use crate::ipam::{self, Ipam, Node};
 use crate::pods::{Parts, Pods, Pool};
 use crate::reconcile::{Reconciler, Verdict};
 use crate::standalone::Manifests;
@@ -335,24 +333,6 @@ const fn layout(layout: RuleLayout) -> datapath::RuleLayout {
     match layout {
         RuleLayout::PerEni => datapath::RuleLayout::PerEni,
         RuleLayout::PerPod => datapath::RuleLayout::PerPod,
-    }
-}
-
-impl Links for Datapath {
-    fn set_eni(
-        &self,
-        eni: EniSpec,
-        wait: Duration,
-    ) -> BoxFuture<'_, Result<EniLink, DatapathError>> {
-        self.set_eni(eni, wait).boxed()
-    }
-
-    fn remove_eni(&self, id: EniId) -> BoxFuture<'_, Result<(), DatapathError>> {
-        async move { self.remove_eni(&id).await }.boxed()
-    }
-
-    fn bury(&self, addresses: IpPair) -> BoxFuture<'_, Result<(), DatapathError>> {
-        self.bury(addresses).boxed()
     }
 }
 

@@ -28,6 +28,8 @@ use crate::failpoints::{Point, reach};
 const CALL: Duration = Duration::from_secs(8);
 /// How long an attached NIC may take to show up.
 const LINK: Duration = Duration::from_secs(30);
+/// Between two looks whether all is done at the stop.
+const STOPPING: Duration = Duration::from_millis(10);
 /// Calls in flight.
 const IN_FLIGHT: usize = 16;
 
@@ -72,6 +74,8 @@ pub(super) struct Hands<E> {
     cloud: Arc<E>,
     links: Arc<dyn Links>,
     permits: Arc<Semaphore>,
+    /// One clone for every effect and transaction that is not done.
+    in_flight: Arc<()>,
     /// Weak, for the task ends with the last handle, and not with itself.
     messages: mpsc::WeakUnboundedSender<Message>,
 }
@@ -82,6 +86,7 @@ impl<E> Clone for Hands<E> {
             cloud: Arc::clone(&self.cloud),
             links: Arc::clone(&self.links),
             permits: Arc::clone(&self.permits),
+            in_flight: Arc::clone(&self.in_flight),
             messages: self.messages.clone(),
         }
     }
@@ -93,7 +98,13 @@ impl<E> Hands<E> {
         links: Arc<dyn Links>,
         messages: mpsc::WeakUnboundedSender<Message>,
     ) -> Self {
-        Self { cloud, links, permits: Arc::new(Semaphore::new(IN_FLIGHT)), messages }
+        let permits = Arc::new(Semaphore::new(IN_FLIGHT));
+        Self { cloud, links, permits, in_flight: Arc::new(()), messages }
+    }
+
+    /// Every effect has a clone of the hands until its outcome is sent.
+    fn in_flight(&self) -> usize {
+        Arc::strong_count(&self.in_flight).saturating_sub(1)
     }
 
     fn send(&self, message: Message) {
@@ -105,14 +116,15 @@ impl<E> Hands<E> {
 }
 
 impl<E: Ecs> Driver<E> {
-    /// Until the last handle is gone.
+    /// Until it is told to stop and nothing is in flight, or until the last handle is gone.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut stopped = false;
         self.step(Event::Tick);
-        loop {
+        while !stopped || self.hands.in_flight() > 0 {
             let now = (self.clock)();
             let wake = self.state.wake(now).map(|at| at.saturating_sub(now));
-            let pause = tokio::time::sleep(wake.unwrap_or(Duration::from_hours(1)));
+            let longest = if stopped { STOPPING } else { Duration::from_hours(1) };
+            let pause = tokio::time::sleep(wake.unwrap_or(longest).min(longest));
             // All of these may be dropped at any time: nothing is lost with them.
             tokio::select! {
                 message = self.messages.recv() => match message {
