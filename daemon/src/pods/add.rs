@@ -28,12 +28,10 @@ impl Pods {
         deadline: Instant,
     ) -> Result<Attachment, PodError> {
         let caller = CancellationToken::new();
-        let left = caller.clone().drop_guard();
+        let _left = caller.clone().drop_guard();
         let pods = Arc::clone(self);
         let work = self.tasks.work(async move { pods.add_in_turn(add, deadline, caller).await });
-        let answer = work.await.map_err(|_panicked| PodError::Panicked)?;
-        drop(left.disarm());
-        answer
+        work.await.map_err(|_panicked| PodError::Panicked)?
     }
 
     async fn add_in_turn(
@@ -102,7 +100,6 @@ impl Pods {
         self.keep(record.clone());
         reach(Point::AddApplied);
 
-        until.passed()?;
         record.phase = Phase::Up;
         record.add_time = started.elapsed();
         self.journal.note(vec![Change::PutSandbox(Box::new(record.clone()))]);
