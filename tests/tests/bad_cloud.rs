@@ -30,6 +30,7 @@ impl Bed {
         lab.configure(&lab.node(NODE).unwrap().node, "tiny.yaml", &tiny).unwrap();
         let mut daemon = lab.spawn_daemon(NODE, &settings).await.unwrap();
         daemon.wait_ready().await.unwrap();
+        lab.wait_filled(NODE).await.unwrap();
         let before = lab.kernel_state(NODE).await.unwrap();
         Self { lab, daemon, before }
     }

@@ -37,6 +37,7 @@ async fn containerd_runs_and_removes_sandboxes_in_both_modes() {
 
     let mut daemon = lab.spawn_daemon(NODE, &settings).await.unwrap();
     daemon.wait_ready().await.unwrap();
+    lab.wait_filled(NODE).await.unwrap();
     let before = lab.kernel_state(NODE).await.unwrap();
     // containerd takes the conflist up when it sees the file change.
     let mut network = containerd.cri.network_ready().await.unwrap();

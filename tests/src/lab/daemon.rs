@@ -56,12 +56,41 @@ impl Lab {
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Installs and starts a daemon, and waits until it takes an ADD.
+    /// Installs and starts a daemon, and waits until it takes an ADD and its pool is filled.
     pub async fn start_daemon(&self, node: &str, settings: &DaemonSettings) -> Result<Daemon> {
         self.install(node, settings)?;
         let mut daemon = self.spawn_daemon(node, settings).await?;
         daemon.wait_ready().await?;
+        self.wait_filled(node).await?;
         Ok(daemon)
+    }
+
+    /// Waits until the node's ENIs are in use, the trunk among them, and its pool is filled: what
+    /// the daemon does at first, without any pod.
+    pub async fn wait_filled(&self, node: &str) -> Result<()> {
+        let filled = async {
+            while !self.is_filled(node).await? {
+                time::sleep(LOOK).await;
+            }
+            anyhow::Ok(())
+        };
+        let late = || format!("the pool of {node} is not filled after {START:?}");
+        time::timeout(START, filled).await.with_context(late)?
+    }
+
+    async fn is_filled(&self, node: &str) -> Result<bool> {
+        let (enis, status) =
+            (self.terwayctl(node, "enis").await?, self.terwayctl(node, "status").await?);
+        let enis = enis.get("enis").and_then(Value::as_array).cloned().unwrap_or_default();
+        let text = |eni: &Value, key: &str| eni.get(key).and_then(Value::as_str).map(str::to_owned);
+        let in_use = enis.iter().all(|eni| text(eni, "phase").as_deref() == Some("in_use"));
+        let trunk = enis.iter().any(|eni| text(eni, "kind").as_deref() == Some("trunk"));
+        let idle = status.pointer("/pool/idle").and_then(Value::as_u64).unwrap_or_default();
+        let standalone = self.node(node)?.node.host_path(STANDALONE).join("eni_conf");
+        let conf: Value = serde_json::from_str(&std::fs::read_to_string(&standalone)?)?;
+        let trunking = conf.get("enable_eni_trunking").and_then(Value::as_bool) == Some(true);
+        let wanted = conf.get("min_pool_size").and_then(Value::as_u64).unwrap_or_default();
+        Ok(in_use && (trunk || !trunking) && idle >= wanted)
     }
 
     /// Starts an installed daemon and does not wait.

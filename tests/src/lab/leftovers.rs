@@ -3,11 +3,18 @@
 
 use std::collections::BTreeSet;
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use serde_json::Value;
+use tokio::time;
 
 use super::Lab;
 use crate::node::Node;
+
+/// How long duplicate address detection may take.
+const DETECTION: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A node's kernel state, as `ip -j` prints it, without what counts or ages.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,9 +30,17 @@ impl KernelState {
 }
 
 impl Lab {
-    /// Links, addresses, rules, routes, permanent neighbours and tc filters of a node.
+    /// Links, addresses, rules, routes and permanent neighbours of a node, once no address is
+    /// tentative any more: duplicate address detection of link-local ones adds routes late.
     pub async fn kernel_state(&self, node: &str) -> Result<KernelState> {
         let node = &self.node(node)?.node;
+        let certain = async {
+            while !ip(node, "-j -6 addr show tentative").await?.iter().all(is_empty) {
+                time::sleep(LOOK).await;
+            }
+            anyhow::Ok(())
+        };
+        time::timeout(DETECTION, certain).await.context("an address stays tentative")??;
         let mut state = BTreeSet::new();
         for (what, arguments) in [
             ("link", "-j -d link show"),
@@ -64,6 +79,11 @@ async fn json(node: &Node, program: &str, arguments: &str) -> Result<Vec<Value>>
     }
     serde_json::from_slice(&output.stdout)
         .with_context(|| format!("{program} {arguments} prints no list"))
+}
+
+/// `ip` prints `{}` for a link that has nothing of what was asked for.
+fn is_empty(item: &Value) -> bool {
+    item.as_object().is_some_and(serde_json::Map::is_empty)
 }
 
 /// Without what changes by itself: statistics, lifetimes, queues' ages.
