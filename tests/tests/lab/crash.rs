@@ -1,6 +1,5 @@
 //! `kill -9` of the daemon between any two effects of ADD and DEL, then a restart: the final state
 //! is right, and nothing is leaked in kernel, checkpoint or cloud.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::net::SocketAddr;
 use std::time::Duration;

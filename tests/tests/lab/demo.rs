@@ -1,5 +1,4 @@
 //! The README's first command, as a person runs it.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
 use std::process::Command;

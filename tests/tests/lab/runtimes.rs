@@ -1,5 +1,4 @@
 //! The binary as real runtimes call it: containerd over CRI, and libcni's own driver `cnitool`.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -1,6 +1,5 @@
 //! Who reaches whom, with groups that are open to each other: every pair, both families, on one
 //! node and across, by TCP through the real binaries.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! What ADD and DEL do to a node's kernel, by `ip -j`, `tc -j` and `bpftool`.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -193,7 +192,10 @@ async fn a_packet_for_an_address_without_a_pod_ends_on_the_node() {
     let idle = enis
         .iter()
         .flat_map(|eni| eni.get("addresses").and_then(Value::as_array).into_iter().flatten())
-        .find(|address| text(address, "state") == "idle")
+        .find(|address| {
+            let both = !text(address, "ipv4").is_empty() && !text(address, "ipv6").is_empty();
+            both && text(address, "state") == "idle"
+        })
         .unwrap();
     for family in ["ipv4", "ipv6"] {
         let address: std::net::IpAddr = text(idle, family).parse().unwrap();

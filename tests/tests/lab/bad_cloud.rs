@@ -1,6 +1,5 @@
 //! A cloud that refuses, lies or is used up: each ADD fails with its own CNI code and says why, and
 //! nothing is left behind.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use serde_json::{Map, Value, json};
 use terway_lab::driver::Outcome;

@@ -1,5 +1,4 @@
 //! A daemon that is told nonsense says which key, in one line, and exits with 64.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::time::Duration;
 

@@ -1,0 +1,11 @@
+//! The whole way of a pod, on a lab: real binaries, a strict VPC, second witnesses. One binary, for
+//! each that links the lab is large.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod all_pairs;
+mod bad_cloud;
+mod bad_configuration;
+mod crash;
+mod demo;
+mod runtimes;
+mod second_witness;
