@@ -16,7 +16,7 @@ struct Arguments {
     #[arg(long, global = true, default_value = "/run/terway-lab")]
     dir: PathBuf,
     /// What its namespaces begin with: 1 to 10 lower-case letters and digits.
-    #[arg(long, global = true, default_value = "tl")]
+    #[arg(long = "name", id = "lab", global = true, default_value = "tl")]
     name: LabName,
     #[command(subcommand)]
     command: Command,

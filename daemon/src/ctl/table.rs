@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use proto::debug::{
-    Address, Eni, EnisReply, Filter, FiltersReply, Member, Pod, PodsReply, Pool, RulesReply,
-    StatusReply,
+    Eni, EnisReply, Filter, FiltersReply, Member, Pod, PodsReply, Pool, RulesReply, StatusReply,
 };
 
 const NOTHING: &str = "-";
@@ -76,9 +75,12 @@ pub(super) fn enis(reply: &EnisReply) -> String {
 }
 
 fn eni(eni: &Eni) -> Vec<String> {
+    // An address of either family alone is half of a pair.
     let count = |state: &str| {
-        let of_it = |address: &&Address| address.state == state;
-        eni.addresses.iter().filter(of_it).count().to_string()
+        let of_it = || eni.addresses.iter().filter(|address| address.state == state);
+        let v4 = of_it().filter(|address| !address.ipv4.is_empty()).count();
+        let v6 = of_it().filter(|address| !address.ipv6.is_empty()).count();
+        v4.max(v6).to_string()
     };
     vec![
         eni.id.clone(),
@@ -219,7 +221,7 @@ fn or_nothing(value: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use proto::debug::{Drop, Rule};
+    use proto::debug::{Address, Drop, Rule};
 
     use super::*;
 
@@ -259,7 +261,18 @@ mod tests {
 
     #[test]
     fn enis_are_followed_by_their_members() {
-        let address = |state: &str| Address { state: state.to_owned(), ..Address::default() };
+        let address = |(state, ipv4, ipv6): (&str, &str, &str)| Address {
+            state: state.to_owned(),
+            ipv4: ipv4.to_owned(),
+            ipv6: ipv6.to_owned(),
+            ..Address::default()
+        };
+        let addresses = [
+            ("idle", "10.0.1.1", ""),
+            ("idle", "10.0.1.2", ""),
+            ("idle", "", "2408::1"),
+            ("used", "10.0.1.3", "2408::3"),
+        ];
         let member = Member {
             id: "eni-9".to_owned(),
             vlan: 12,
@@ -281,7 +294,7 @@ mod tests {
             mark: 1,
             mark_mask: 0x7f,
             vswitch: "vsw-1".to_owned(),
-            addresses: ["idle", "idle", "used"].map(address).into(),
+            addresses: addresses.map(address).into(),
             members: vec![member],
             ..Eni::default()
         };
