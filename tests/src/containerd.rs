@@ -12,6 +12,9 @@ use crate::driver;
 use crate::image;
 use crate::node::{Node, Process};
 
+/// Of Debian's containernetworking-plugins.
+const LOOPBACK: &str = "/usr/lib/cni/loopback";
+
 /// How long containerd may take to serve.
 const START: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(50);
@@ -43,6 +46,11 @@ impl Containerd {
     /// Starts it on `node`, with the lab's image as the sandbox's.
     pub async fn start(node: &Node, logs: &Path) -> Result<Self> {
         let binaries = binaries()?;
+        // containerd gives each sandbox its `lo` by this plugin.
+        let plugins = node.host_path("/opt/cni/bin");
+        std::fs::create_dir_all(&plugins)?;
+        std::fs::copy(LOOPBACK, plugins.join("loopback"))
+            .with_context(|| format!("cannot copy {LOOPBACK}: run `cargo xtask setup`"))?;
         let config = node.host_path("/etc/containerd/config.toml");
         std::fs::write(&config, configuration())
             .with_context(|| format!("cannot write {}", config.display()))?;

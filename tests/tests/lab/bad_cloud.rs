@@ -107,7 +107,7 @@ async fn the_quota_of_members_is_code_101_with_its_number() {
 async fn a_throttling_cloud_is_code_102_and_the_next_pod_gets_through() {
     let bed = Bed::new("throttle", "ecs.g7.4xlarge", json!({})).await;
     bed.fault("CreateNetworkInterface", FaultKind::Throttle);
-    let (_pod, outcome) = bed.add(&PodRequest::trunk(NODE, "web", "web"), 5).await;
+    let (_pod, outcome) = bed.add(&PodRequest::trunk(NODE, "web", "web"), 20).await;
     refused(&outcome, 102, &["web", "Throttling"]);
     bed.lab.ecs().clear_faults();
     let (pod, outcome) = bed.add(&PodRequest::trunk(NODE, "web-2", "web"), 60).await;

@@ -189,16 +189,15 @@ async fn a_packet_for_an_address_without_a_pod_ends_on_the_node() {
     let daemon = lab.start_daemon(NODE, &DaemonSettings::default()).await.unwrap();
     let enis = lab.terwayctl(NODE, "enis").await.unwrap();
     let enis = enis.get("enis").and_then(Value::as_array).unwrap();
-    let idle = enis
+    let addresses: Vec<_> = enis
         .iter()
         .flat_map(|eni| eni.get("addresses").and_then(Value::as_array).into_iter().flatten())
-        .find(|address| {
-            let both = !text(address, "ipv4").is_empty() && !text(address, "ipv6").is_empty();
-            both && text(address, "state") == "idle"
-        })
-        .unwrap();
+        .filter(|address| text(address, "state") == "idle")
+        .collect();
     for family in ["ipv4", "ipv6"] {
-        let address: std::net::IpAddr = text(idle, family).parse().unwrap();
+        let idle = addresses.iter().map(|address| text(address, family));
+        let idle = idle.into_iter().find(|address| !address.is_empty()).unwrap();
+        let address: std::net::IpAddr = idle.parse().unwrap();
         let target = std::net::SocketAddr::new(address, 7007);
         let place = lab.fabric().outside();
         let probe = probe(place, target, Duration::from_secs(3)).await.unwrap();
