@@ -70,6 +70,11 @@ async fn doomed(lab: &Lab, point: &str) -> Option<Daemon> {
     }
 }
 
+/// A caller sees the daemon's sockets close before the daemon can be waited for.
+async fn has_died(daemon: &mut Daemon) -> bool {
+    daemon.process().wait(Duration::from_secs(1)).await.is_ok()
+}
+
 async fn healthy(lab: &Lab) -> Daemon {
     lab.start_daemon(NODE, &DaemonSettings::default()).await.unwrap()
 }
@@ -93,7 +98,7 @@ impl Bed {
         let lab = &self.lab;
         let Some(mut daemon) = doomed(lab, point).await else { return false };
         let (mut pod, answered) = add(lab, request).await;
-        let died = !daemon.process().is_running();
+        let died = has_died(&mut daemon).await;
         drop(daemon);
         let daemon = healthy(lab).await;
         if !answered {
@@ -112,7 +117,7 @@ impl Bed {
         let lab = &self.lab;
         let Some(mut daemon) = doomed(lab, point).await else { return false };
         let (pod, _answered) = add(lab, request).await;
-        let died = !daemon.process().is_running();
+        let died = has_died(&mut daemon).await;
         drop(daemon);
         // With the daemon down DEL is queued, and succeeds.
         lab.del_pod(pod).await.unwrap();
@@ -127,7 +132,7 @@ impl Bed {
         let Some(mut daemon) = doomed(lab, point).await else { return false };
         let pod = lab.add_pod(request).await.unwrap();
         lab.del_pod(pod).await.unwrap();
-        let died = !daemon.process().is_running();
+        let died = has_died(&mut daemon).await;
         drop(daemon);
         let daemon = healthy(lab).await;
         self.nothing_left(point, daemon).await;
