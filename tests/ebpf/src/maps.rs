@@ -1,5 +1,6 @@
 //! The maps, and how a frame is counted.
 
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap};
@@ -9,17 +10,18 @@ use terway_lab_ebpf_common::{
 
 use crate::frame::Frame;
 
-/// More ENIs than the largest lab has.
+/// More ENIs than the largest lab has; memory is taken for those that are there.
 const ENIS: u32 = 16_384;
 
 #[map]
-static PORTS: HashMap<PortKey, Port> = HashMap::with_max_entries(ENIS, 0);
+static PORTS: HashMap<PortKey, Port> = HashMap::with_max_entries(ENIS, BPF_F_NO_PREALLOC);
 #[map]
-static DELIVERIES: HashMap<u32, Delivery> = HashMap::with_max_entries(ENIS, 0);
+static DELIVERIES: HashMap<u32, Delivery> = HashMap::with_max_entries(ENIS, BPF_F_NO_PREALLOC);
 #[map]
 static OWNERS: LpmTrie<[u8; 16], Owner> = LpmTrie::with_max_entries(65_536, 0);
 #[map]
-static COUNTERS: PerCpuHashMap<u32, Counters> = PerCpuHashMap::with_max_entries(ENIS, 0);
+static COUNTERS: PerCpuHashMap<u32, Counters> =
+    PerCpuHashMap::with_max_entries(ENIS, BPF_F_NO_PREALLOC);
 /// The stack is too small for a frame's headers and for what is made of them.
 #[map]
 static FRAME: PerCpuArray<Frame> = PerCpuArray::with_max_entries(1, 0);
@@ -27,7 +29,7 @@ static FRAME: PerCpuArray<Frame> = PerCpuArray::with_max_entries(1, 0);
 static DROPPED: LruHashMap<DroppedKey, Dropped> = LruHashMap::with_max_entries(16_384, 0);
 
 pub(crate) fn port(ifindex: u32, vid: u32) -> Option<&'static Port> {
-    // SAFETY: entries of a preallocated hash are written by user space only.
+    // SAFETY: entries are written by user space only, and freed after a grace period.
     unsafe { PORTS.get(PortKey { ifindex, vid }) }
 }
 
@@ -78,12 +80,15 @@ pub(crate) fn count_drop(eni: u32, cause: DropCause, frame: &mut Frame) {
     }
     frame.key.eni = eni;
     frame.key.cause = cause as u32;
-    let before = match DROPPED.get_ptr(&frame.key) {
+    frame.last.frames = 1;
+    if let Some(before) = DROPPED.get_ptr(&frame.key) {
         // SAFETY: the entry may be rewritten under our hands; then the count is off by that.
-        Some(dropped) => unsafe { (*dropped).frames },
-        None => 0,
-    };
-    frame.last.frames = before + 1;
+        let (frames, length) = unsafe { ((*before).frames, (*before).length) };
+        frame.last.frames += frames;
+        if length > frame.last.length {
+            frame.last.length = length;
+        }
+    }
     // The map evicts; what fails here is only the record, the counter has it.
     let _full = DROPPED.insert(&frame.key, &frame.last, 0);
 }

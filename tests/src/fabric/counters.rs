@@ -150,7 +150,8 @@ pub struct DropRecord {
     pub source_mac: Mac,
     /// Of the last one.
     pub destination_mac: Mac,
-    /// Of the last one, in bytes with the Ethernet header, without the tag.
+    /// Of the longest one, in bytes with the Ethernet header, without the tag. One that the node
+    /// left whole for its NIC to cut counts as a whole.
     pub length: u32,
 }
 

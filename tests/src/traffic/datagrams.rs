@@ -1,5 +1,6 @@
 //! A stream of numbered datagrams, by which loss is counted exactly.
 
+use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub struct Datagrams {
     arrived: Arc<AtomicU64>,
     sender: JoinHandle<io::Result<u64>>,
     receiver: JoinHandle<Seen>,
+    overrun: u64,
 }
 
 /// What came of a stream.
@@ -47,6 +49,9 @@ pub struct DatagramsReport {
     pub reordered: u64,
     /// The longest time between two arrivals.
     pub longest_gap: Duration,
+    /// Frames that the machine threw away in that time because a CPU did not come to them: a loss
+    /// up to this number may be the machine's and not the network's.
+    pub overrun: u64,
 }
 
 impl Datagrams {
@@ -67,9 +72,11 @@ impl Datagrams {
         let arrived = Arc::new(AtomicU64::new(0));
         let (stopped, total) = (Arc::clone(&stop), Arc::clone(&sent));
         let counter = Arc::clone(&arrived);
+        let overrun = overrun()?;
         Ok(Self {
             stop,
             arrived,
+            overrun,
             sender: thread::Builder::new()
                 .name("datagrams out".to_owned())
                 .spawn(move || send(&sender, per_second, &stopped, &total))?,
@@ -99,8 +106,17 @@ impl Datagrams {
             duplicated: seen.duplicated,
             reordered: seen.reordered,
             longest_gap: seen.longest_gap,
+            overrun: overrun()?.saturating_sub(self.overrun),
         })
     }
+}
+
+/// Frames that fell out of the CPUs' queues since boot: the second column, hexadecimal, a line for
+/// each CPU.
+fn overrun() -> Result<u64> {
+    let table = fs::read_to_string("/proc/net/softnet_stat").context("cannot read softnet_stat")?;
+    let dropped = table.lines().filter_map(|line| line.split(' ').nth(1));
+    Ok(dropped.filter_map(|number| u64::from_str_radix(number, 16).ok()).sum())
 }
 
 fn listen(target: SocketAddr) -> io::Result<UdpSocket> {

@@ -209,7 +209,7 @@ pub struct DroppedKey {
     pub destination: [u8; 16],
 }
 
-/// How often, and how the last one looked.
+/// How often, and how they looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Dropped {
@@ -219,7 +219,7 @@ pub struct Dropped {
     pub source_mac: [u8; 6],
     /// Destination MAC of the last one.
     pub destination_mac: [u8; 6],
-    /// Length of the last one in bytes, Ethernet header included, tag not.
+    /// Length of the longest one in bytes, Ethernet header included, tag not.
     pub length: u32,
 }
 
