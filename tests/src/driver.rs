@@ -2,6 +2,7 @@
 //! (CNI spec 1.1.0, section 2 "Execution protocol").
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Add => "ADD",
             Self::Del => "DEL",
@@ -130,6 +131,19 @@ pub fn configuration(attachment: &Attachment, more: &Map<String, Value>) -> Valu
     conf
 }
 
+/// What the environment says of a call, but for `CNI_PATH`.
+pub(crate) fn variables(verb: Verb, attachment: &Attachment) -> Vec<(&'static str, OsString)> {
+    let mut variables = vec![("CNI_COMMAND", verb.name().into())];
+    if matches!(verb, Verb::Gc | Verb::Status | Verb::Version) {
+        return variables;
+    }
+    variables.push(("CNI_CONTAINERID", attachment.container_id.clone().into()));
+    variables.push(("CNI_IFNAME", attachment.ifname.clone().into()));
+    variables.extend(attachment.args().map(|args| ("CNI_ARGS", args.into())));
+    variables.extend(attachment.netns.clone().map(|path| ("CNI_NETNS", path.into())));
+    variables
+}
+
 /// Runs `binary` by `command` (which decides in which namespaces).
 pub async fn call(
     mut command: Command,
@@ -139,19 +153,12 @@ pub async fn call(
 ) -> Result<Outcome> {
     command
         .env_clear()
-        .env("CNI_COMMAND", verb.name())
+        .envs(variables(verb, attachment))
         .env("CNI_PATH", "/opt/cni/bin")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    if !matches!(verb, Verb::Gc | Verb::Status | Verb::Version) {
-        command
-            .env("CNI_CONTAINERID", &attachment.container_id)
-            .env("CNI_IFNAME", &attachment.ifname)
-            .envs(attachment.args().map(|args| ("CNI_ARGS", args)))
-            .envs(attachment.netns.as_deref().map(|path| ("CNI_NETNS", path)));
-    }
     #[expect(clippy::disallowed_methods, reason = "the lab measures")]
     let start = Instant::now();
     let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
