@@ -68,9 +68,14 @@ pub(crate) fn bpf(root: &Path, profile: Profile) -> Result<()> {
     }
     run("eBPF programs", &mut cargo)?;
     let built = target.join("bpfel-unknown-none/release");
-    [("terway", "terway.bpf.o"), ("terway-lab", "lab.bpf.o"), ("probe", "probe.bpf.o")]
-        .iter()
-        .try_for_each(|(name, object)| put(&built.join(name), &stage(root, profile).join(object)))
+    [
+        ("terway", "terway.bpf.o"),
+        ("terway-lab", "lab.bpf.o"),
+        ("probe", "probe.bpf.o"),
+        ("bench", "bench.bpf.o"),
+    ]
+    .iter()
+    .try_for_each(|(name, object)| put(&built.join(name), &stage(root, profile).join(object)))
 }
 
 /// The CNI binary and what runs in the lab's containers: static, and always optimised.

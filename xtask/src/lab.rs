@@ -24,7 +24,7 @@ pub(crate) fn demo(root: &Path, keep: bool, json: Option<PathBuf>) -> Result<()>
 
 /// `terway-lab bench` on optimised binaries.
 pub(crate) fn bench(root: &Path, arguments: &[String]) -> Result<()> {
-    setup::ensure(&[Tool::Containerd])?;
+    setup::ensure(&[Tool::CniPlugins])?;
     let mut lab = ready(root)?;
     step::run_visibly(lab.arg("bench").args(arguments))
 }

@@ -34,6 +34,8 @@ pub(crate) enum Tool {
     Python,
     /// containerd, its shim, ctr and cnitool, built from Go modules, and Debian's runc.
     Containerd,
+    /// Debian's CNI plugins: what ours is measured beside.
+    CniPlugins,
 }
 
 const BPF_LINKER: &str = "0.13.0";
@@ -58,6 +60,7 @@ impl Tool {
         Self::Machete,
         Self::Python,
         Self::Containerd,
+        Self::CniPlugins,
     ];
 }
 
@@ -96,6 +99,9 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
         Tool::Machete => cargo_install("cargo-machete", "0.9.2", "1 min", &[]),
         Tool::Python => python(),
         Tool::Containerd => containerd(),
+        Tool::CniPlugins => {
+            packages("the reference CNI plugins (10 s)", &["containernetworking-plugins"])
+        }
     })
 }
 
