@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use terway_lab::bench::{self, BenchOptions, Effort};
 use terway_lab::demo::{self, DemoOptions, Kept};
 use terway_lab::ecs::Control;
 use terway_lab::fabric::{MemberMacs, Neighbours};
@@ -17,7 +18,7 @@ use terway_lab::server::{self, PodWish, Tried};
 use tokio::process::Command as Process;
 use tokio::time;
 
-use super::{Command, Fault, Pod, Up};
+use super::{Bench, Command, Fault, Measured, Pod, Up};
 
 /// How long a lab may take to come up or to go.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -33,6 +34,7 @@ pub(super) async fn run(dir: &Path, name: LabName, command: Command) -> Result<E
         Command::Reach => return reach(dir).await,
         Command::Fault(fault) => set_fault(dir, fault).await?,
         Command::Dump => print(&serde_json::to_string_pretty(&control(dir)?.dump().await?)?),
+        Command::Bench(bench) => measure(dir, bench).await?,
         Command::Demo { keep, json } => {
             let lab = LabOptions::new(name, dir.to_owned());
             let (facts, kept) = demo::run(DemoOptions { lab, keep, json }).await?;
@@ -45,6 +47,20 @@ pub(super) async fn run(dir: &Path, name: LabName, command: Command) -> Result<E
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// In a lab of its own, beside one that may be up.
+async fn measure(dir: &Path, bench: Bench) -> Result<()> {
+    let options = |measured: Measured| -> Result<BenchOptions> {
+        let effort = if measured.quick { Effort::Quick } else { Effort::Full };
+        let lab = LabOptions::new("tlbench".parse()?, dir.join("bench"));
+        Ok(BenchOptions { lab, effort, json: measured.json })
+    };
+    match bench {
+        Bench::Add(measured) => drop(bench::add::run(options(measured)?).await?),
+        Bench::Forward(measured) => drop(bench::forward::run(options(measured)?).await?),
+    }
+    Ok(())
 }
 
 /// Starts `serve` in the background and waits until it says that the lab is up.

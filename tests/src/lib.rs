@@ -1,5 +1,6 @@
 //! The lab: a VPC on one machine, in network namespaces, with an emulator of the cloud's API.
 
+pub mod bench;
 pub mod containerd;
 pub mod cri;
 pub mod demo;

@@ -48,6 +48,9 @@ enum Command {
     Fault(Fault),
     /// The emulated cloud's truth, as JSON.
     Dump,
+    /// Measure, each figure beside its peer or floor in the same interleaved run.
+    #[command(subcommand)]
+    Bench(Bench),
     /// The demo of `cargo xtask demo`.
     Demo {
         /// Leave the lab up until SIGTERM.
@@ -77,6 +80,24 @@ struct Up {
     /// Member ENIs use their own MACs on the trunk.
     #[arg(long)]
     own_member_macs: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// ADD and DEL beside `ptp` with `host-local`, and ADDs side by side.
+    Add(Measured),
+    /// What a packet into and out of a pod costs with 2, 100 and 500 pods.
+    Forward(Measured),
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct Measured {
+    /// Only a few rounds, to see that it runs.
+    #[arg(long)]
+    quick: bool,
+    /// Write the figures to this file too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
