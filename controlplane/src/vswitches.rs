@@ -172,9 +172,11 @@ impl VSwitches {
         }
     }
 
-    /// Whether it is to be left alone.
-    pub fn is_blocked(&self, id: &VSwitchId, now: Duration) -> bool {
-        self.known.get(id).is_some_and(|known| known.blocked(now))
+    /// How many addresses it is worth asking for.
+    pub fn room(&self, id: &VSwitchId, now: Duration) -> u32 {
+        let Some(known) = self.known.get(id) else { return u32::MAX };
+        let available = known.here().map_or(u64::MAX, |vswitch| vswitch.available);
+        if known.blocked(now) { 0 } else { u32::try_from(available).unwrap_or(u32::MAX) }
     }
 
     /// What is known of vSwitches that have no address left.

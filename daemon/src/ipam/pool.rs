@@ -253,8 +253,10 @@ impl Pool {
             }
             Notice::Failed(token, failure) => self.creation_failed(token, failure, vswitches, now),
             Notice::Gone(token) => {
-                let gone = self.ports.remove(token);
-                out.effects.extend(gone.map(|port| Effect::RemoveLink(port.id)));
+                if let Some(port) = self.ports.remove(token) {
+                    self.close(&port, out);
+                    out.effects.push(Effect::RemoveLink(port.id));
+                }
             }
         }
     }

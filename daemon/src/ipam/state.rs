@@ -72,6 +72,7 @@ impl State {
         self.pool.ask(now, &mut out);
         self.pool.bury(now, &mut out);
         self.pool.trim(now, &mut out);
+        self.pool.forget(now, &mut out);
         self.pool.look(now, &mut out);
         self.members.observe(self.pool.trunk(), self.foreign_members);
         self.members.advance(&mut self.vswitches, now, &mut out);
@@ -171,10 +172,10 @@ impl State {
             }
             Told::VSwitch(id, result) => vswitches.answer(&id, result, now),
             Told::Assigned { port, family, result } => {
-                self.pool.assigned(&port, family, result, vswitches, now);
+                self.pool.assigned(&port, family, result, vswitches, now, out);
             }
             Told::Unassigned { port, addresses, result } => {
-                self.pool.unassigned(&port, &addresses, result, now, out);
+                self.pool.unassigned(&port, &addresses, result, now);
             }
             Told::LinkSet(port, result) => self.pool.link_set(&port, result, now),
             Told::LinkRemoved(eni, result) => {

@@ -1,1 +1,6 @@
+//! The whole state machine against a simulated cloud: laws under any interleaving, faults and kills.
 
+mod law;
+mod one;
+mod task;
+mod world;

@@ -58,6 +58,7 @@ impl Pool {
         result: Result<Vec<IpAddr>, CallError>,
         vswitches: &mut VSwitches,
         now: Duration,
+        out: &mut Outcome,
     ) {
         let Some(port) = self.ports.get_mut(token) else { return };
         port.asking.busy = false;
@@ -69,6 +70,9 @@ impl Pool {
                     vswitches.take(&port.vswitch, count);
                 }
                 for address in addresses {
+                    if port.left.remove(&address).is_some() {
+                        out.notes.push(Change::RemoveRest(port.id.clone(), address));
+                    }
                     // A repeated answer may name what is long in use.
                     if port.shelf.get(address).is_none() {
                         port.shelf.put(address, false, SlotState::Idle, now);
@@ -85,6 +89,7 @@ impl Pool {
         port.asking.not_before = now + self.random.jitter(wait);
         port.asking.trouble = Some(error.clone());
         let CallError::Cloud(error) = error else { return };
+        port.doubt = true;
         if error.outcome() == Effected::Unknown {
             // The same token again tells what became of it.
             return;
@@ -169,7 +174,6 @@ impl Pool {
         addresses: &[IpAddr],
         result: Result<(), CallError>,
         now: Duration,
-        out: &mut Outcome,
     ) {
         let Some(port) = self.ports.get_mut(token) else { return };
         port.asking.busy = false;
@@ -179,7 +183,7 @@ impl Pool {
                 port.written = Some(now);
                 for address in addresses {
                     port.shelf.remove(*address);
-                    out.notes.push(Change::RemoveRest(port.id.clone(), *address));
+                    port.left.insert(*address, now);
                 }
                 (port.asking.tries, port.asking.trouble) = (0, None);
             }
@@ -196,6 +200,7 @@ impl Pool {
                 tracing::warn!(%error, eni = %port.id, "addresses could not be given back");
                 let lag = self.settings.timing.lag;
                 port.written = Some(now);
+                port.doubt = true;
                 port.asking.not_before = now + lag;
                 port.asking.trouble = Some(error);
                 self.truth.want(now + lag);
@@ -211,13 +216,8 @@ impl Pool {
 
     /// Whether anything is under way that a look at the cloud may tell more about.
     pub(super) fn is_busy(&self) -> bool {
-        let unsettled = |port: &Port| {
-            !port.is_quiet()
-                || port.missing.is_some()
-                || !port.known
-                || !port.strangers.is_empty()
-                || !port.shelf.in_state(&SlotState::Leaving).is_empty()
-        };
+        let unsettled =
+            |port: &Port| !port.is_quiet() || port.missing.is_some() || !port.known || port.doubt;
         self.making().next().is_some() || self.ports.values().any(unsettled)
     }
 }

@@ -1,10 +1,11 @@
 //! How many addresses are wanted, how many will come, and from where the rest is to be had.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cloud::{ClientToken, Meaning};
 use controlplane::{CallError, Eni, EniSpec, Exhausted, Failure, Goal, Kind, NoVSwitch, VSwitches};
-use model::{IpPair, VSwitch, gateway};
+use model::{IpPair, VSwitch, VSwitchId, gateway};
 
 use super::{EniRecord, Family, Pool, Port, mark};
 use crate::ipam::Uplink;
@@ -100,14 +101,16 @@ impl Pool {
     fn grow_ports(&mut self, mut missing: u32, vswitches: &VSwitches, now: Duration) -> u32 {
         let (stack, per_eni) = (self.settings.stack, self.settings.capacity.per_eni);
         let grows = |port: &&mut Port| {
-            port.counts()
-                && port.asking.not_before <= now
-                && !vswitches.is_blocked(&port.vswitch, now)
+            port.counts() && port.asking.not_before <= now && vswitches.room(&port.vswitch, now) > 0
         };
         let mut ports: Vec<_> = self.ports.values_mut().filter(grows).collect();
         ports.sort_by_key(|port| (std::cmp::Reverse(port.shelf.used()), port.number));
+        let mut taken: BTreeMap<VSwitchId, u32> = BTreeMap::new();
         for port in ports {
-            let more = port.room(stack, per_eni).min(missing);
+            let taken = taken.entry(port.vswitch.clone()).or_default();
+            let left = vswitches.room(&port.vswitch, now).saturating_sub(*taken);
+            let more = port.room(stack, per_eni).min(missing).min(left);
+            *taken = taken.saturating_add(more);
             port.grow(more, stack);
             missing = missing.saturating_sub(more);
         }
@@ -150,7 +153,7 @@ impl Pool {
         let roomy = self.ports.values().filter(|p| p.counts() && p.room(stack, per_eni) > 0);
         let mut blocked = Vec::new();
         for port in roomy {
-            if !vswitches.is_blocked(&port.vswitch, now) {
+            if vswitches.room(&port.vswitch, now) > 0 {
                 return None;
             }
             blocked.push(port.vswitch.clone());
@@ -177,7 +180,8 @@ impl Pool {
         let number = self.free_number()?;
         let settings = &self.settings;
         let v6_most = if settings.stack.v6() { V6_BATCH } else { u32::MAX };
-        let pods = pods.min(settings.batch).min(settings.capacity.per_eni).min(v6_most);
+        let left = u32::try_from(vswitch.available).unwrap_or(u32::MAX).max(1);
+        let pods = pods.min(settings.batch).min(settings.capacity.per_eni).min(v6_most).min(left);
         let spec = EniSpec {
             kind,
             vswitch: vswitch.id,

@@ -34,6 +34,11 @@ pub(crate) struct Port {
     /// The last answer to a change of its addresses: a read begun before, or shortly after, proves
     /// nothing.
     pub(crate) written: Option<Duration>,
+    /// Something may have happened that no answer told of: until a read that proves something.
+    pub(crate) doubt: bool,
+    /// Addresses that the cloud took back, and when: as long as a read may be old news, they are
+    /// remembered, also over a restart.
+    pub(crate) left: BTreeMap<IpAddr, Duration>,
     /// Addresses that were seen once, and when.
     pub(crate) strangers: BTreeMap<IpAddr, Duration>,
 }
@@ -98,6 +103,8 @@ impl Port {
             lost: false,
             asking: Asking::default(),
             written: None,
+            doubt: true,
+            left: BTreeMap::new(),
             strangers: BTreeMap::new(),
         }
     }

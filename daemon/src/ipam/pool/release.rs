@@ -97,9 +97,34 @@ impl Pool {
         }
     }
 
-    /// When the next address has rested.
+    /// Forgets addresses that left so long ago that no read tells of them any more.
+    pub(crate) fn forget(&mut self, now: Duration, out: &mut Outcome) {
+        let lag = self.settings.timing.lag;
+        for port in self.ports.values_mut() {
+            let (eni, notes) = (&port.id, &mut out.notes);
+            port.left.retain(|address, since| {
+                let stays = since.saturating_add(lag) > now;
+                if !stays {
+                    notes.push(Change::RemoveRest(eni.clone(), *address));
+                }
+                stays
+            });
+        }
+    }
+
+    /// An ENI is gone, and with it all that rested on it.
+    pub(super) fn close(&mut self, port: &Port, out: &mut Outcome) {
+        let shelved = port.shelf.iter().filter(|(_, slot)| slot.state.rests());
+        let left = port.left.keys().copied();
+        let gone = shelved.map(|(address, _)| address).chain(left);
+        out.notes.extend(gone.map(|address| Change::RemoveRest(port.id.clone(), address)));
+    }
+
+    /// When the next address has rested, or is forgotten.
     pub(super) fn rest_wake(&self) -> Option<Duration> {
-        self.rests_end().into_iter().min()
+        let left = self.ports.values().flat_map(|port| port.left.values());
+        let left = left.map(|since| since.saturating_add(self.settings.timing.lag));
+        self.rests_end().into_iter().chain(left).min()
     }
 
     /// When each resting address of a port that serves is idle again, soonest first. In dual stack

@@ -52,6 +52,11 @@ impl SlotState {
         }
     }
 
+    /// Whether the checkpoint has a record of it as resting or leaving.
+    pub(crate) const fn rests(&self) -> bool {
+        matches!(self, Self::Resting | Self::Burying | Self::Leaving)
+    }
+
     /// Whose it is.
     pub(crate) const fn owner(&self) -> Option<&SandboxKey> {
         match self {

@@ -12,7 +12,7 @@ use model::{EniId, IpPair, IpStack};
 
 use super::shelf::SlotState;
 use super::{Family, Pool, Port};
-use crate::checkpoint::{Change, RestKind};
+use crate::checkpoint::{Change, RestKind, RestRecord};
 use crate::ipam::Uplink;
 use crate::ipam::event::{Ask, Effect, Outcome};
 
@@ -136,8 +136,20 @@ impl Pool {
             // Old news, or bad news: pods are not served from there until it is clear.
             self.truth.want(now + MISSING);
         }
+        self.drop_rests(&enis, out);
         self.drop_lost();
         self.meet_strangers(&enis, vswitches, now);
+    }
+
+    /// What rested on an ENI that is neither in a record nor on this instance rests no more.
+    fn drop_rests(&mut self, enis: &[cloud::Eni], out: &mut Outcome) {
+        let recorded = |id: &EniId| self.fleet.iter().any(|eni| eni.id() == Some(id));
+        let (kept, gone) = std::mem::take(&mut self.rests)
+            .into_iter()
+            .partition(|rest| recorded(&rest.eni) || enis.iter().any(|eni| eni.id == rest.eni));
+        self.rests = kept;
+        let gone: Vec<RestRecord> = gone;
+        out.notes.extend(gone.into_iter().map(|rest| Change::RemoveRest(rest.eni, rest.address)));
     }
 
     /// ENIs that the cloud has forgotten go when their last pod has gone.
@@ -319,6 +331,7 @@ impl Port {
             }
         }
         difference.resting = self.greet(&listed, begun, now);
+        self.doubt = !self.strangers.is_empty();
         difference
     }
 
