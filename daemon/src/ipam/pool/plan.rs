@@ -86,6 +86,16 @@ impl Pool {
         self.fleet.iter().filter(|eni| eni.goal == Goal::Bound && !ports.contains_key(&eni.token))
     }
 
+    /// How many more pods those ENIs could serve.
+    fn making_room(&self) -> u32 {
+        let per_eni = self.settings.capacity.per_eni;
+        let asked = |eni: &EniRecord| match self.settings.stack.v4() {
+            true => eni.spec.v4,
+            false => eni.spec.v6,
+        };
+        self.making().map(|eni| per_eni.saturating_sub(asked(eni))).sum()
+    }
+
     fn want_trunk(&mut self, goal: u32, vswitches: &mut VSwitches, now: Duration) {
         let has = |eni: &Eni<Uplink>| eni.spec.kind == Kind::Trunk && eni.goal == Goal::Bound;
         if !self.settings.trunking || self.fleet.iter().any(has) {
@@ -126,7 +136,9 @@ impl Pool {
         now: Duration,
     ) -> u32 {
         while missing > 0 {
-            if waiting == 0 && self.making().next().is_some() {
+            let makes = self.making().next().is_some();
+            if makes && (waiting == 0 || missing <= self.settings.batch.min(self.making_room())) {
+                // A few more find room on what is being made, one call after it is up.
                 break;
             }
             match self.intend(Kind::Secondary, missing, vswitches, now) {

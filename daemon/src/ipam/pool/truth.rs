@@ -33,7 +33,7 @@ pub(crate) struct Truth {
     busy: bool,
     /// Asked for by an event.
     wanted: Option<Duration>,
-    not_before: Duration,
+    pub(super) not_before: Duration,
     tries: u32,
     /// Why the last read failed.
     pub(super) trouble: Option<CallError>,
@@ -95,6 +95,11 @@ impl Pool {
             self.truth.busy = true;
             out.effects.push(Effect::Ask(Ask::Instance));
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn look_now(&mut self, now: Duration) {
+        self.truth.want(now);
     }
 
     /// The cloud's list of this instance's ENIs.

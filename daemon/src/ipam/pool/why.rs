@@ -74,10 +74,7 @@ impl Pool {
         vswitches: &'a VSwitches,
     ) -> impl Iterator<Item = (&'static str, Duration, &'a CallError)> {
         let truth = self.truth.trouble.as_ref();
-        let truth = truth.and_then(|error| {
-            let at = self.truth.wake(true, self.settings.sync_period)?;
-            Some(("reading the node's ENIs", at, error))
-        });
+        let truth = truth.map(|error| ("reading the node's ENIs", self.truth.not_before, error));
         let lives = self.making().filter_map(|eni| {
             let view = self.fleet.view(&eni.token)?;
             Some(("making an ENI", view.not_before, view.trouble.as_ref()?))

@@ -1,1 +1,305 @@
+//! The task around the state: real time, a real checkpoint, a cloud in memory.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cloud::{AssignAddresses, AttachEni, CloudError, CreateEni, DetachEni, Ecs, Eni, EniFilter};
+use controlplane::simulation::{Simulation, Write, Written};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use model::{EniId, InstanceType, InstanceTypeId, IpPair, LinkIndex, VSwitch, VSwitchId};
+use tempfile::TempDir;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::world::{LIMITS, key, options};
+use crate::checkpoint::{Change, Checkpoint, Contents};
+use crate::datapath::{DatapathError, EniLink, EniSpec};
+use crate::ipam::clock::boot_time;
+use crate::ipam::{AllocError, Ipam, Links, Request, Want};
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// A cloud that lives in real time, and can be made to hold its answers back.
+#[derive(Clone)]
+struct Cloud {
+    simulation: Arc<Mutex<Simulation>>,
+    held: Arc<Mutex<Option<Arc<Notify>>>>,
+}
+
+impl Cloud {
+    fn new() -> Self {
+        let mut simulation = Simulation::new(1, LIMITS, &[("vsw-a", 100), ("vsw-b", 100)]);
+        simulation.delay = Duration::from_millis(20);
+        Self { simulation: Arc::new(Mutex::new(simulation)), held: Arc::default() }
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&mut Simulation) -> T) -> T {
+        let mut simulation = self.simulation.lock().unwrap();
+        simulation.advance(boot_time());
+        look(&mut simulation)
+    }
+
+    async fn change(&self, write: Write) -> Result<Written, CloudError> {
+        let held = self.held.lock().unwrap().clone();
+        if let Some(held) = held {
+            held.notified().await;
+        }
+        self.look(|simulation| simulation.change(write))
+    }
+}
+
+impl Ecs for Cloud {
+    async fn create_eni(&self, request: &CreateEni, _: Instant) -> Result<Eni, CloudError> {
+        match self.change(Write::Create(request.clone())).await? {
+            Written::Eni(eni) => Ok(*eni),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn describe_enis(&self, filter: &EniFilter, _: Instant) -> Result<Vec<Eni>, CloudError> {
+        self.look(|simulation| simulation.describe(filter))
+    }
+
+    async fn attach_eni(&self, request: &AttachEni, _: Instant) -> Result<(), CloudError> {
+        self.change(Write::Attach(request.clone())).await.map(drop)
+    }
+
+    async fn detach_eni(&self, request: &DetachEni, _: Instant) -> Result<(), CloudError> {
+        self.change(Write::Detach(request.clone())).await.map(drop)
+    }
+
+    async fn delete_eni(&self, eni: &EniId, _: Instant) -> Result<(), CloudError> {
+        self.change(Write::Delete(eni.clone())).await.map(drop)
+    }
+
+    async fn assign_v4(
+        &self,
+        request: &AssignAddresses<Ipv4Addr>,
+        _: Instant,
+    ) -> Result<Vec<Ipv4Addr>, CloudError> {
+        match self.change(Write::AssignV4(request.clone())).await? {
+            Written::V4(all) => Ok(all),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn unassign_v4(
+        &self,
+        eni: &EniId,
+        addresses: &[Ipv4Addr],
+        _: Instant,
+    ) -> Result<(), CloudError> {
+        self.change(Write::UnassignV4(eni.clone(), addresses.to_vec())).await.map(drop)
+    }
+
+    async fn assign_v6(
+        &self,
+        request: &AssignAddresses<Ipv6Addr>,
+        _: Instant,
+    ) -> Result<Vec<Ipv6Addr>, CloudError> {
+        match self.change(Write::AssignV6(request.clone())).await? {
+            Written::V6(all) => Ok(all),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn unassign_v6(
+        &self,
+        eni: &EniId,
+        addresses: &[Ipv6Addr],
+        _: Instant,
+    ) -> Result<(), CloudError> {
+        self.change(Write::UnassignV6(eni.clone(), addresses.to_vec())).await.map(drop)
+    }
+
+    async fn instance_type(
+        &self,
+        _: &InstanceTypeId,
+        _: Instant,
+    ) -> Result<Option<InstanceType>, CloudError> {
+        Ok(None)
+    }
+
+    async fn vswitch(&self, id: &VSwitchId, _: Instant) -> Result<Option<VSwitch>, CloudError> {
+        Ok(self.look(|simulation| simulation.vswitches.get(id).cloned()))
+    }
+}
+
+/// A kernel that says yes, and remembers.
+#[derive(Default)]
+struct Kernel {
+    set: Mutex<Vec<EniId>>,
+}
+
+impl Links for Kernel {
+    fn set_eni(&self, eni: EniSpec, _: Duration) -> BoxFuture<'_, Result<EniLink, DatapathError>> {
+        self.set.lock().unwrap().push(eni.id);
+        let index = LinkIndex::try_from(eni.mark.value() + 2).unwrap();
+        let link = EniLink { index, name: "eth1".parse().unwrap(), mtu: 1500 };
+        async move { Ok(link) }.boxed()
+    }
+
+    fn remove_eni(&self, id: EniId) -> BoxFuture<'_, Result<(), DatapathError>> {
+        self.set.lock().unwrap().retain(|set| *set != id);
+        async { Ok(()) }.boxed()
+    }
+
+    fn bury(&self, _: IpPair) -> BoxFuture<'_, Result<(), DatapathError>> {
+        async { Ok(()) }.boxed()
+    }
+}
+
+struct Node {
+    state: TempDir,
+    cloud: Cloud,
+}
+
+/// A daemon's part of it.
+struct Daemon {
+    ipam: Ipam,
+    checkpoint: Checkpoint,
+    contents: Contents,
+    kernel: Arc<Kernel>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self { state: tempfile::tempdir().unwrap(), cloud: Cloud::new() }
+    }
+
+    async fn start(&self, conf: &str) -> Daemon {
+        let opened = Checkpoint::open(self.state.path(), LONG).await.unwrap();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let kernel = Arc::new(Kernel::default());
+        let links = Arc::<Kernel>::clone(&kernel);
+        let ipam = Ipam::start(
+            options(conf),
+            Arc::new(self.cloud.clone()),
+            links,
+            opened.checkpoint.clone(),
+            &opened.contents,
+            &tasks,
+            stop.clone(),
+        )
+        .await;
+        let (checkpoint, contents) = (opened.checkpoint, opened.contents);
+        Daemon { ipam, checkpoint, contents, kernel, tasks, stop }
+    }
+}
+
+impl Daemon {
+    async fn end(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        tokio::time::timeout(LONG, self.tasks.wait()).await.unwrap();
+    }
+
+    async fn until(&self, wanted: impl Fn(&crate::ipam::Snapshot) -> bool) {
+        let mut shown = self.ipam.snapshot();
+        let wait = shown.wait_for(|snapshot| wanted(snapshot));
+        tokio::time::timeout(LONG, wait).await.unwrap().unwrap();
+    }
+}
+
+fn request(n: u8) -> Request {
+    Request { key: key(n), pod: None, want: Want::Shared }
+}
+
+#[tokio::test]
+async fn an_address_comes_from_the_cloud_and_its_rest_is_on_the_disk() {
+    let node = Node::new();
+    let daemon = node.start(r#""ip_stack": "dual","#).await;
+    let allocation = daemon.ipam.allocate(request(0), LONG).await.unwrap();
+    assert!(allocation.addresses.v4().is_some() && allocation.addresses.v6().is_some());
+    assert_eq!(*daemon.kernel.set.lock().unwrap(), [allocation.eni.clone()]);
+    // What `carrier` shows is there when the answer is.
+    let shown = daemon.ipam.snapshot().borrow().clone();
+    assert_eq!(shown.enis.enis[0].link, "eth1");
+
+    let record = super::world::record(&key(0), &allocation);
+    daemon.checkpoint.write(vec![Change::PutSandbox(Box::new(record))]).await.unwrap();
+    daemon.ipam.release(&key(0)).await.unwrap();
+    daemon.ipam.release(&key(1)).await.unwrap();
+    daemon.end().await;
+
+    let daemon = node.start("").await;
+    assert!(daemon.contents.sandboxes.is_empty());
+    let rests: Vec<_> = daemon.contents.rests.iter().map(|rest| rest.address).collect();
+    assert_eq!(rests, allocation.addresses.iter().collect::<Vec<_>>());
+    assert_eq!(
+        *daemon.kernel.set.lock().unwrap(),
+        [allocation.eni],
+        "the link was not set at start"
+    );
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_its_address_idle() {
+    let node = Node::new();
+    let daemon = node.start(r#""min_pool_size": 1, "max_pool_size": 1,"#).await;
+    daemon.until(|shown| shown.pool.idle == 1).await;
+    // Answered and never looked at.
+    let mut asked = Box::pin(daemon.ipam.allocate(request(0), LONG));
+    assert!(futures::poll!(&mut asked).is_pending());
+    daemon.until(|shown| shown.pool.used == 1).await;
+    drop(asked);
+    daemon.until(|shown| shown.pool.used == 0 && shown.pool.idle == 1).await;
+    assert_eq!(daemon.ipam.snapshot().borrow().pool.resting, 0);
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn the_stop_answers_who_waits_and_ends_when_what_is_in_flight_is_written() {
+    let node = Node::new();
+    let daemon = node.start("").await;
+    let held = Arc::new(Notify::new());
+    *node.cloud.held.lock().unwrap() = Some(Arc::clone(&held));
+    let ipam = daemon.ipam.clone();
+    let waiting = tokio::spawn(async move { ipam.allocate(request(0), LONG).await });
+    daemon.until(|shown| shown.enis.enis.len() == 1).await;
+    daemon.stop.cancel();
+    assert_eq!(waiting.await.unwrap(), Err(AllocError::Stopping));
+    // Releases go on, for work that is in hand.
+    daemon.ipam.release(&key(0)).await.unwrap();
+    daemon.tasks.close();
+    assert!(!daemon.tasks.is_empty(), "a call in flight was abandoned");
+    held.notify_one();
+    tokio::time::timeout(LONG, daemon.tasks.wait()).await.unwrap();
+    assert_eq!(daemon.ipam.allocate(request(1), LONG).await, Err(AllocError::Stopping));
+    drop(daemon);
+
+    // The next one finishes what was begun.
+    *node.cloud.held.lock().unwrap() = None;
+    let daemon = node.start(r#""min_pool_size": 1, "max_pool_size": 1,"#).await;
+    daemon.until(|shown| shown.pool.idle == 1).await;
+    assert_eq!(node.cloud.look(|simulation| simulation.enis.len()), 1);
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn fifty_at_once_get_fifty_answers() {
+    let node = Node::new();
+    let daemon = node.start("").await;
+    let asked = (0..50).map(|n| {
+        let ipam = daemon.ipam.clone();
+        tokio::spawn(async move { ipam.allocate(request(n), LONG).await })
+    });
+    let mut given = std::collections::BTreeSet::new();
+    let mut refused = 0;
+    for answer in asked.collect::<Vec<_>>() {
+        match answer.await.unwrap() {
+            Ok(allocation) => assert!(given.insert(allocation.addresses)),
+            Err(AllocError::QuotaReached { .. }) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!((given.len(), refused), (30, 20));
+    daemon.end().await;
+}

@@ -425,6 +425,14 @@ impl World {
         self.drain();
     }
 
+    /// The effects that are there now.
+    pub(super) fn drain_one_round(&mut self) {
+        for _ in 0..self.effects.len() {
+            self.carry(0);
+        }
+        self.pass(SECOND / 100);
+    }
+
     /// All effects, and those that follow at once.
     pub(super) fn drain(&mut self) {
         for _ in 0..10_000 {
@@ -495,7 +503,7 @@ fn is_member(eni: &cloud::Eni) -> bool {
     eni.tags.get("creator").is_some_and(|creator| creator == "terway-controller")
 }
 
-fn record(key: &SandboxKey, allocation: &Allocation) -> SandboxRecord {
+pub(super) fn record(key: &SandboxKey, allocation: &Allocation) -> SandboxRecord {
     let index = LinkIndex::try_from(100).unwrap();
     let link = PodLink {
         host: "cali0123456789a".parse().unwrap(),
