@@ -33,11 +33,15 @@ pub async fn bury_forgotten(datapath: &Datapath, contents: &Contents) {
     }
 }
 
-/// Those that neither rest nor are still a sandbox's.
+/// Those that neither rest, nor are still a sandbox's, nor go with a member that is on its way out
+/// (the pool buries those when it is gone).
 fn forgotten(standing: &[IpAddr], contents: &Contents) -> Vec<IpAddr> {
     let sandboxes = contents.sandboxes.iter();
     let held = sandboxes.flat_map(|record| record.allocation.addresses.iter());
-    let known: BTreeSet<_> = held.chain(contents.rests.iter().map(|rest| rest.address)).collect();
+    let members = contents.members.iter().filter_map(|member| member.binding());
+    let leaving = members.flat_map(|binding| binding.addresses.iter());
+    let rests = contents.rests.iter().map(|rest| rest.address);
+    let known: BTreeSet<_> = held.chain(leaving).chain(rests).collect();
     standing.iter().copied().filter(|address| !known.contains(address)).collect()
 }
 

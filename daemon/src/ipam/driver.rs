@@ -212,7 +212,7 @@ impl<E: Ecs> Driver<E> {
         if !notes.is_empty() {
             let point = bound_point(&notes);
             self.checkpoint.note(notes);
-            point.map(reach);
+            pass(point);
         }
         let (hands, instance) = (self.hands.clone(), self.instance.clone());
         if writes.is_empty() {
@@ -224,7 +224,7 @@ impl<E: Ecs> Driver<E> {
             let point = written_point(&writes);
             match checkpoint.write(writes).await {
                 Ok(()) => {
-                    point.map(reach);
+                    pass(point);
                     hands.begin(effects, &instance, begun);
                 }
                 Err(error) => hands.not_written(effects, &error, begun),
@@ -271,7 +271,7 @@ impl<E: Ecs> Hands<E> {
                 // Closed never: the semaphore lives as long as we do.
                 let _permit = self.permits.acquire().await.ok()?;
                 let told = self.ask(ask, instance, Instant::now() + CALL).await;
-                asked_point(&told).map(reach);
+                pass(asked_point(&told));
                 Some(told)
             }
             Effect::SetLink(port, spec) => {
@@ -360,6 +360,12 @@ fn note_errors(event: &Event) {
         && let Some(error) = told.error()
     {
         tracing::warn!(%error, "a call to the cloud failed");
+    }
+}
+
+fn pass(point: Option<Point>) {
+    if let Some(point) = point {
+        reach(point);
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Members {
     /// Addresses whose traces in the kernel are still to be removed.
     burials: Vec<Burial>,
     cooldown: Duration,
-    members: u32,
+    most: u32,
     stopping: bool,
 }
 
@@ -117,7 +117,7 @@ impl Members {
             let (pod, allocation) = (member.owner.clone(), sandbox.allocation.clone());
             owners.insert(key.clone(), Held { pod, allocation, ticket: None });
         }
-        let members = settings.members;
+        let most = settings.members;
         let mut found = Self {
             controller: Controller::new(settings, contents.members.clone(), seed, now),
             pod_networkings,
@@ -125,7 +125,7 @@ impl Members {
             owners,
             burials: Vec::new(),
             cooldown,
-            members,
+            most,
             stopping: false,
         };
         for member in &contents.members {
@@ -200,7 +200,7 @@ impl Members {
     /// The node's trunk, and how many of its members belong to nobody here.
     pub(crate) fn observe(&mut self, trunk: Option<EniId>, foreign: u32) {
         self.controller.set_trunk(trunk);
-        self.controller.set_members(self.members.saturating_sub(foreign));
+        self.controller.set_members(self.most.saturating_sub(foreign));
     }
 
     /// Members on this instance that no record names.
@@ -248,10 +248,10 @@ impl Members {
                 Some(Status::Bound(eni, binding)) => Some(Ok(allocation(eni, binding))),
                 Some(Status::Refused(refusal)) => Some(Err(self.refusal(refusal, now))),
                 Some(Status::Pending(pending)) if waiter.deadline <= now => {
-                    Some(Err(self.too_late(&waiter, pending, now)))
+                    Some(Err(Self::too_late(&waiter, pending, now)))
                 }
                 None if waiter.deadline <= now => {
-                    Some(Err(self.too_late(&waiter, Pending::Trunk, now)))
+                    Some(Err(Self::too_late(&waiter, Pending::Trunk, now)))
                 }
                 _ => None,
             };
@@ -338,7 +338,7 @@ impl Members {
             },
             Refusal::Quota { max } => AllocError::QuotaReached {
                 quota: Quota::Members,
-                used: self.members,
+                used: self.most,
                 limit: *max,
                 last_word: None,
             },
@@ -354,7 +354,7 @@ impl Members {
             return AllocError::QuotaReached {
                 quota: Quota::Members,
                 used,
-                limit: self.members,
+                limit: self.most,
                 last_word: Some(error.to_string()),
             };
         }
@@ -366,7 +366,7 @@ impl Members {
         }
     }
 
-    fn too_late(&self, waiter: &Waiter, pending: Pending, now: Duration) -> AllocError {
+    fn too_late(waiter: &Waiter, pending: Pending, now: Duration) -> AllocError {
         let waited = now.saturating_sub(waiter.since);
         let not_yet = |why: &str, next: &str| AllocError::NotYet {
             waited,

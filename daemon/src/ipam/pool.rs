@@ -254,7 +254,7 @@ impl Pool {
             Notice::Failed(token, failure) => self.creation_failed(token, failure, vswitches, now),
             Notice::Gone(token) => {
                 if let Some(port) = self.ports.remove(token) {
-                    self.close(&port, out);
+                    Self::close(&port, out);
                     out.effects.push(Effect::RemoveLink(port.id));
                 }
             }

@@ -89,10 +89,8 @@ impl Pool {
     /// How many more pods those ENIs could serve.
     fn making_room(&self) -> u32 {
         let per_eni = self.settings.capacity.per_eni;
-        let asked = |eni: &EniRecord| match self.settings.stack.v4() {
-            true => eni.spec.v4,
-            false => eni.spec.v6,
-        };
+        let v4 = self.settings.stack.v4();
+        let asked = |eni: &EniRecord| if v4 { eni.spec.v4 } else { eni.spec.v6 };
         self.making().map(|eni| per_eni.saturating_sub(asked(eni))).sum()
     }
 

@@ -113,7 +113,7 @@ impl Pool {
     }
 
     /// An ENI is gone, and with it all that rested on it.
-    pub(super) fn close(&mut self, port: &Port, out: &mut Outcome) {
+    pub(super) fn close(port: &Port, out: &mut Outcome) {
         let shelved = port.shelf.iter().filter(|(_, slot)| slot.state.rests());
         let left = port.left.keys().copied();
         let gone = shelved.map(|(address, _)| address).chain(left);

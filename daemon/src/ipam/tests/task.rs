@@ -217,7 +217,7 @@ async fn an_address_comes_from_the_cloud_and_its_rest_is_on_the_disk() {
     let daemon = node.start(r#""ip_stack": "dual","#).await;
     let allocation = daemon.ipam.allocate(request(0), LONG).await.unwrap();
     assert!(allocation.addresses.v4().is_some() && allocation.addresses.v6().is_some());
-    assert_eq!(*daemon.kernel.set.lock().unwrap(), [allocation.eni.clone()]);
+    assert_eq!(daemon.kernel.set.lock().unwrap().as_slice(), std::slice::from_ref(&allocation.eni));
     // What `carrier` shows is there when the answer is.
     let shown = daemon.ipam.snapshot().borrow().clone();
     assert_eq!(shown.enis.enis[0].link, "eth1");
