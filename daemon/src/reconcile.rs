@@ -26,6 +26,8 @@ const DUST: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_secs(1);
 /// After a repair that could not even read the kernel.
 const RETRY: Duration = Duration::from_secs(5);
+/// Lines in the log for one repair: a start swaps the programs of every pod.
+const SHOWN: usize = 16;
 /// So many of those in a row, and running pods may be cut off.
 const TOO_MANY: u32 = 3;
 
@@ -126,8 +128,14 @@ impl Reconciler {
     pub async fn repair(&self, cause: &str) -> bool {
         match self.kernel.repair().await {
             Ok(Repairs { mended, left, moved }) => {
-                for repair in mended {
+                for repair in mended.iter().take(SHOWN) {
                     tracing::info!(cause, repair, "repaired");
+                }
+                for repair in mended.iter().skip(SHOWN) {
+                    tracing::debug!(cause, repair, "repaired");
+                }
+                if let Some(more @ 1..) = mended.len().checked_sub(SHOWN) {
+                    tracing::info!(cause, more, "repaired; the debug log has them");
                 }
                 for difference in left {
                     tracing::warn!(cause, difference, "not repaired");

@@ -77,8 +77,21 @@ pub enum StartError {
     Datapath(#[from] DatapathError),
 }
 
+impl StartError {
+    /// 64 when the command line or the environment is to be corrected.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Metadata(_) | Self::Endpoint(_) => 64,
+            _ => 1,
+        }
+    }
+}
+
 /// Runs the daemon until it is told to stop.
 pub async fn run(args: Args, manifests: Manifests) -> Result<End, StartError> {
+    let metadata = Arc::new(Metadata::new(&args.metadata)?);
+    // What is wrong whatever the region is said before anything is waited for.
+    Endpoints::new(&RegionId::new("region"), &args.endpoints())?;
     let tasks = Tasks::default();
     let stop = tasks.stop().clone();
     tasks.part("signals", signals(stop.clone())?);
@@ -95,7 +108,9 @@ pub async fn run(args: Args, manifests: Manifests) -> Result<End, StartError> {
     let shown = watch::Sender::new(None);
     listen(&args, &gate, shown.subscribe(), &tasks)?;
     let pool = PoolTasks::default();
-    let node = StartingNode { args, manifests, gate: gate.clone(), shown, tasks: tasks.clone() };
+    let (node_gate, node_tasks) = (gate.clone(), tasks.clone());
+    let node =
+        StartingNode { args, manifests, metadata, gate: node_gate, shown, tasks: node_tasks };
     let up = tokio::select! {
         // As after a crash: the next start finishes what was begun. May be dropped.
         () = stop.cancelled() => Ok(()),
@@ -195,6 +210,7 @@ fn listen(
 struct StartingNode {
     args: Args,
     manifests: Manifests,
+    metadata: Arc<Metadata>,
     gate: Gate,
     shown: watch::Sender<Option<Shown>>,
     tasks: Tasks,
@@ -208,7 +224,7 @@ impl StartingNode {
             tracing::error!(%path, "the checkpoint was not readable and is put aside");
         }
         let config = &self.manifests.config;
-        let metadata = Arc::new(Metadata::new(&self.args.metadata)?);
+        let metadata = Arc::clone(&self.metadata);
         let instance = facts::instance(&metadata).await;
         self.gate.set(State::Starting("asking the cloud for the instance type's quotas"));
         let cloud = Arc::new(self.cloud(&instance.region, metadata)?);

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     match runtime.block_on(start::run(args, manifests)) {
         Ok(End::Asked | End::Overdue(_)) => ExitCode::SUCCESS,
         Ok(End::Broken(_)) => ExitCode::from(SOFTWARE),
-        Err(error) => failed(1, &error),
+        Err(error) => failed(error.exit_code(), &error),
     }
 }
 

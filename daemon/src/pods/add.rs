@@ -1,8 +1,10 @@
 //! ADD: address, plan, intent, network, done. What goes wrong on the way is undone.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use model::{Mac, SandboxKey};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -54,7 +56,9 @@ impl Pods {
             self.take_away(record).await?;
         }
         let want = self.wanted(&add)?;
-        match self.build(&add, want, &until, started).await {
+        // A bug is no reason to lose an address: what is half built is undone, not looked at.
+        let build = AssertUnwindSafe(self.build(&add, want, &until, started)).catch_unwind();
+        match build.await.unwrap_or(Err(PodError::Panicked)) {
             Ok(record) => Ok(self.attachment(record)),
             Err(error) => {
                 self.undo(&add.key).await;

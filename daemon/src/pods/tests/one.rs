@@ -141,6 +141,21 @@ async fn an_add_that_cannot_be_undone_now_is_undone_later() {
 }
 
 #[tokio::test]
+async fn a_panic_is_an_answer_and_leaves_nothing() {
+    for step in ["allocate", "plan", "write", "kernel.add"] {
+        let queue = tempfile::tempdir().unwrap();
+        let world = World::new(queue.path());
+        let pods = world.start();
+        world.state().panicking = Some(step);
+        let error = pods.add(add("a"), soon()).await.unwrap_err();
+        assert!(matches!(error, PodError::Panicked), "{error}");
+        world.state().panicking = None;
+        assert!(pods.list().is_empty(), "{step}");
+        world.agree(&pods);
+    }
+}
+
+#[tokio::test]
 async fn an_address_that_cannot_be_given_back_is_given_back_later() {
     let queue = tempfile::tempdir().unwrap();
     let world = World::new(queue.path());

@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub(crate) namespaces: BTreeSet<PathBuf>,
     /// Effects that fail.
     pub(crate) failing: BTreeSet<&'static str>,
+    /// An effect that panics.
+    pub(crate) panicking: Option<&'static str>,
     holds: BTreeMap<&'static str, Arc<Semaphore>>,
     /// Effects until the world stops; `None` is never.
     pub(crate) left: Option<usize>,
@@ -185,6 +187,8 @@ impl World {
             // Closed when it goes on.
             drop(held.acquire().await);
         }
+        let panicking = self.state().panicking;
+        assert_ne!(panicking, Some(effect), "on purpose");
         if self.state().failing.contains(effect) { Step::Fails } else { Step::Works }
     }
 }
