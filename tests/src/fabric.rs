@@ -177,6 +177,11 @@ impl Fabric {
         dropped.into_iter().filter_map(record).collect()
     }
 
+    /// The ENI that owns an address, as the VPC routes it: how a service tells its clients apart.
+    pub async fn owner_of(&self, address: IpAddr) -> Option<EniId> {
+        self.0.state.lock().await.owner_of(address)
+    }
+
     /// The ENIs that are plugged.
     pub async fn ports(&self) -> Vec<PortView> {
         self.0.state.lock().await.views()
@@ -263,12 +268,4 @@ fn gateway_link_local() -> Ipv6Addr {
 /// Number of the outside among senders.
 const fn outside_sender() -> (u32, Sender) {
     (OUTSIDE, Sender::Outside)
-}
-
-/// Which ENI a packet with this source comes from.
-impl Fabric {
-    /// The ENI that owns an address, as the VPC routes it: how a service tells its clients apart.
-    pub async fn owner_of(&self, address: IpAddr) -> Option<EniId> {
-        self.0.state.lock().await.owner_of(address)
-    }
 }

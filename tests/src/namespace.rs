@@ -1,7 +1,7 @@
 //! Network namespaces of the lab: made, pinned under `/run/netns`, entered.
 //!
 //! A namespace belongs to a thread: whoever enters one here is a thread of its own that dies
-//! afterwards, or lives in it for good ([`Resident`]).
+//! afterwards, or lives in it for good.
 
 use std::fs::File;
 use std::io;

@@ -52,7 +52,7 @@ async fn what_keeps_a_packet_away_is_told_as_a_fact() -> Result<()> {
     if let Some(second) = endpoints.get_mut(1) {
         second.addresses = vec![[10, 0, 0, 12].into(), [10, 9, 9, 9].into()];
     }
-    let attempts = reach(&vpc.fabric, &endpoints, Duration::from_millis(300)).await?;
+    let attempts = reach(&vpc.fabric, &endpoints, Duration::from_secs(2)).await?;
     let told: Vec<_> = attempts
         .iter()
         .filter(|attempt| !attempt.reach.is_reached())
