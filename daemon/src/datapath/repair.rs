@@ -9,7 +9,7 @@ use super::desired::{self, PodNetwork};
 use super::diff::diff;
 use super::kernel::survey::{Scope, Survey};
 use super::kernel::{KernelError, OnError};
-use super::types::{Change, Dev, Object, Op, Place, Slot, State};
+use super::types::{Change, Dev, Object, Op, Slot, State};
 use super::{DatapathError, EniLink, Pod, PodLink, Primary, Repairs, names};
 use crate::failpoints::Point;
 
@@ -58,11 +58,7 @@ impl Actor {
 
     fn actual(&self, survey: &Survey) -> Result<State, DatapathError> {
         let enis = self.found_enis().iter().map(|eni| eni.link.index).collect();
-        let mut state = survey.state(&enis, &self.node.programs, &self.kernel.bpf)?;
-        // The map has always a node in it, and nobody else writes it.
-        let node = desired::node_objects(&self.node).into_iter();
-        state.node.extend(node.filter(|(_, object)| matches!(object, Object::Node(_))));
-        Ok(state)
+        survey.state(&enis, &self.node.programs, &self.kernel.bpf)
     }
 
     /// How the kernel differs from what the pod and its ENI should have.
@@ -157,20 +153,9 @@ impl Actor {
                 let Primary { name, v4, v6, .. } = &primary;
                 repairs.mended.push(format!("the node is {v4:?} {v6:?} on {name} now"));
                 self.node.primary = primary;
-                self.rewrite_node(repairs);
             }
             Ok(_) => {}
             Err(error) => repairs.left.push(error.to_string()),
-        }
-    }
-
-    /// The map's entry is not read back, so it is written when the node changes.
-    fn rewrite_node(&mut self, repairs: &mut Repairs) {
-        let node = desired::node_objects(&self.node).into_values();
-        let entry = node.filter(|object| matches!(object, Object::Node(_)));
-        let ops: Vec<Op> = entry.map(|node| Op::new(Place::Node, Change::Add(node))).collect();
-        for failure in self.kernel.run(&ops, OnError::Continue, Point::RepairStep) {
-            repairs.left.push(failure.to_string());
         }
     }
 

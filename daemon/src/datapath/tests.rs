@@ -96,7 +96,8 @@ fn on_node(node: Objects) -> State {
 }
 
 fn plan(from: &State, to: &State) -> String {
-    diff(from, to).iter().map(|op| format!("{op}\n")).collect()
+    let lines: Vec<String> = diff(from, to).iter().map(Op::to_string).collect();
+    lines.join("\n")
 }
 
 fn made(state: &State) -> String {
@@ -193,8 +194,8 @@ fn a_member_s_pod_has_its_vlan_in_the_maps_of_the_trunk() {
     let enis = [eni(1, EniKind::Trunk)];
     let state = desired::pod_state(&node(), &enis, &network(member_pod(5, 101, Some(macs))));
     let plan = made(&state);
-    let maps: Vec<&str> = plan.lines().filter(|line| line.contains("map ")).collect();
-    assert_snapshot!(maps.join("\n"), @r"
+    let entries: Vec<&str> = plan.lines().filter(|line| line.contains("map ")).collect();
+    assert_snapshot!(entries.join("\n"), @r"
     + map member vlan 101 of eth1 lladdr 00:16:3e:07:07:07 via ee:ff:ff:ff:ff:ff
     + map endpoint cali5: 10.0.1.5 fd00:1::5 lladdr 02:00:00:00:02:05 mark 0x1/0x7f
     + map address 10.0.1.5 behind eth1 vlan 101

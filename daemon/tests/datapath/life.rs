@@ -130,7 +130,7 @@ fn the_kernel_holds_what_the_design_says() {
             (primary.name.as_str(), primary.v4.unwrap().to_string().as_str()),
             ("eth0", "10.0.0.10")
         );
-        let link = json(&format!("-n p1-5 link show eth0"));
+        let link = json("-n p1-5 link show eth0");
         assert_eq!(
             (link[0]["mtu"].as_u64(), text(&link[0], "address")),
             (Some(1500), pod.link.pod_mac.to_string())

@@ -187,8 +187,8 @@ impl Node {
         for (address, family) in
             [(format!("10.0.{eni}.{n}"), "-4"), (format!("fd00:{eni}::{n:x}"), "-6")]
         {
-            ip(&format!("-n vpc {family} route add {address} dev v{eni}"));
-            ip(&format!("-n vpc neigh add {address} dev v{eni} lladdr {mac} nud permanent"));
+            ip(&format!("-n vpc {family} route replace {address} dev v{eni}"));
+            ip(&format!("-n vpc neigh replace {address} dev v{eni} lladdr {mac} nud permanent"));
         }
     }
 

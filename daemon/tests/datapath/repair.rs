@@ -244,7 +244,7 @@ fn a_pod_whose_namespace_is_closed_is_left_as_it_is() {
             .spawn()
             .unwrap();
         let pid = child.id();
-        eventually("it lives there", || ip(&"netns pids p1-5").contains(&pid.to_string())).await;
+        eventually("it lives there", || ip("netns pids p1-5").contains(&pid.to_string())).await;
         let before = witness::node();
         ip("netns del p1-5");
         let repairs = datapath.repair().await.unwrap();

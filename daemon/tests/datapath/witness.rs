@@ -1,6 +1,6 @@
 //! What `ip`, `tc` and `bpftool` say: the second witness.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use serde_json::Value;
@@ -129,27 +129,19 @@ fn settled(value: Value) -> Value {
 }
 
 fn passes(value: &Value) -> bool {
-    let link_local = |text: &str| text.starts_with("fe80:") || text == "ff00::/8";
-    let is = |field: &str| value[field].as_str().is_some_and(link_local);
-    is("dst") && value["protocol"] != "122" && text(value, "lladdr").is_empty()
-        || is("local")
-        || value["local"].as_str().is_some_and(|l| l.starts_with("fe80"))
+    let kernel = |text: &str| text.starts_with("fe80:") || text == "ff00::/8";
+    let route = value.get("lladdr").is_none() && value["protocol"] != "122";
+    (route && kernel(&text(value, "dst"))) || text(value, "local").starts_with("fe80:")
 }
 
 /// What differs, for a message.
-pub(crate) fn differences(before: &Witness, after: &Witness) -> String {
-    let mut all = String::new();
-    let names: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
-    for name in names {
-        if before.get(name) != after.get(name) {
-            all.push_str(&format!(
-                "{name}:\n  {:?}\n  {:?}\n",
-                before.get(name).map(ToString::to_string),
-                after.get(name).map(ToString::to_string)
-            ));
-        }
-    }
-    all
+fn differences(before: &Witness, after: &Witness) -> String {
+    let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    let differ = names.into_iter().filter(|name| before.get(*name) != after.get(*name));
+    let shown = |witness: &Witness, name: &str| witness.get(name).map(ToString::to_string);
+    let lines = differ
+        .map(|name| format!("{name}:\n  {:?}\n  {:?}", shown(before, name), shown(after, name)));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Asserts that nothing differs.

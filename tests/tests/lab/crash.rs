@@ -146,9 +146,14 @@ impl Bed {
     }
 }
 
+/// Whether a point lies between any two steps.
+fn is_step(point: &str) -> bool {
+    point.rsplit('.').next() == Some("step")
+}
+
 /// `point`, or `point@1`, `point@2`, … for one that lies between any two steps.
 fn passes(point: &str) -> Vec<String> {
-    if point.ends_with(".step") {
+    if is_step(point) {
         (1..=STEPS).map(|pass| format!("{point}@{pass}")).collect()
     } else {
         vec![point.to_owned()]
@@ -194,11 +199,11 @@ async fn a_del_that_was_cut_anywhere_is_finished_after_the_restart() {
 async fn a_member_s_add_and_del_that_were_cut_leave_no_member_in_the_cloud() {
     let bed = Bed::new("crashmem").await;
     let member = PodRequest::trunk(NODE, "pod", "web");
-    for point in points("add.").await.iter().filter(|point| !point.ends_with(".step")) {
+    for point in points("add.").await.iter().filter(|point| !is_step(point)) {
         assert!(bed.add_through(point, &member).await, "the daemon never came to {point}");
         assert!(bed.add_and_give_up(point, &member).await, "the daemon never came to {point}");
     }
-    for point in points("del.").await.iter().filter(|point| !point.ends_with(".step")) {
+    for point in points("del.").await.iter().filter(|point| !is_step(point)) {
         assert!(bed.del_through(point, &member).await, "the daemon never came to {point}");
     }
     bed.lab.down().await.unwrap();

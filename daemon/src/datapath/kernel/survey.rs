@@ -226,7 +226,8 @@ impl Survey {
             let gone = || "gone".parse().expect("gone is a name");
             Dev { index, name: names.get(&index).cloned().unwrap_or_else(gone) }
         };
-        let mut all = Vec::new();
+        let mut all: Vec<Object> =
+            bpf.node().map_err(failed)?.map(Object::Node).into_iter().collect();
         for (link, mac) in bpf.enis().map_err(failed)? {
             all.push(Object::Eni { link: dev(link), mac });
         }
