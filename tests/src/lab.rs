@@ -2,6 +2,7 @@
 
 mod daemon;
 mod document;
+mod filters;
 pub mod leftovers;
 mod pods;
 pub mod settings;
@@ -30,6 +31,7 @@ use crate::reach::Endpoint;
 
 pub use daemon::Daemon;
 pub use document::Document;
+pub use filters::TcFilter;
 pub use pods::{LabPod, PodRequest};
 pub use settings::DaemonSettings;
 

@@ -15,4 +15,5 @@ pub mod node;
 pub mod progress;
 pub mod reach;
 pub mod server;
+pub mod stranger;
 pub mod traffic;

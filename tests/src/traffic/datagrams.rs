@@ -9,7 +9,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+use nix::unistd::Pid;
 
 use crate::namespace::Namespace;
 
@@ -56,7 +58,8 @@ pub struct DatagramsReport {
 
 impl Datagrams {
     /// Sends `per_second` datagrams a second from `source` in `from` to a socket at `target` in
-    /// `to`, until it is stopped.
+    /// `to`, until it is stopped. All of it is sent from one CPU, so that nobody reorders it
+    /// whom the kernel did not ask to.
     pub async fn start(
         from: (&Namespace, IpAddr),
         to: (&Namespace, SocketAddr),
@@ -142,7 +145,7 @@ fn send(
 ) -> io::Result<u64> {
     let start = Instant::now();
     let mut sent: u64 = 0;
-    let mut result = Ok(());
+    let mut result = stay_on_this_cpu();
     while !stop.load(Ordering::Relaxed) && result.is_ok() {
         let elapsed = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         let due = elapsed.saturating_mul(per_second.into()) / 1_000_000;
@@ -158,6 +161,13 @@ fn send(
     }
     total.store(sent, Ordering::Relaxed);
     result.map(|()| sent)
+}
+
+/// Frames that a CPU sends queue up behind each other on their way through the lab.
+fn stay_on_this_cpu() -> io::Result<()> {
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu()?)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &here)?)
 }
 
 #[derive(Debug, Default)]

@@ -26,6 +26,8 @@ pub enum Tag {
     None,
     /// Those with this one.
     Vlan(VlanId),
+    /// All of them.
+    Any,
 }
 
 /// A packet socket on one link.
@@ -109,6 +111,7 @@ fn filter(tag: Tag) -> Vec<SockFilter> {
     const OUTGOING: u32 = 4;
     let ends = [SockFilter::new(RETURN, 0, 0, u32::MAX), SockFilter::new(RETURN, 0, 0, 0)];
     let vlan = match tag {
+        Tag::Any => Vec::new(),
         Tag::None => vec![
             SockFilter::new(LOAD, 0, 0, VLAN_TAG_PRESENT),
             SockFilter::new(JUMP_IF_EQUAL, 0, 1, 0),

@@ -57,7 +57,7 @@ async fn the_gateway_is_answered_for_on_every_eni_with_its_tag() -> Result<()> {
     for (tag, vswitch, last) in [(Tag::None, 1, 10), (Tag::Vlan(vlan(101)?), 2, 10)] {
         let wire = Wire::open(vpc.node1.namespace(), "eth1", tag).await?;
         let tagged = |frame: Frame| match tag {
-            Tag::None => frame,
+            Tag::None | Tag::Any => frame,
             Tag::Vlan(id) => frame.tagged(id),
         };
         let gateway = Ipv4Addr::new(10, 0, vswitch, 253);

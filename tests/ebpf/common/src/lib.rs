@@ -24,6 +24,8 @@ pub mod map {
     pub const COUNTERS: &str = "COUNTERS";
     /// [`Dropped`](crate::Dropped) by [`DroppedKey`](crate::DroppedKey).
     pub const DROPPED: &str = "DROPPED";
+    /// [`Numbered`](crate::Numbered) by [`Stream`](crate::Stream); of the stranger.
+    pub const STREAMS: &str = "STREAMS";
 }
 
 /// MAC of every gateway, and of every port of the VPC.
@@ -223,7 +225,37 @@ pub struct Dropped {
     pub length: u32,
 }
 
+/// Length of a numbered datagram's payload: its number, u64 in network order.
+pub const NUMBER_BYTES: u16 = 8;
+
+/// A stream of numbered datagrams, as a stranger's program at 25000 meets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C)]
+pub struct Stream {
+    /// 0 for what comes in by the link, 1 for what goes out.
+    pub direction: u32,
+    /// Destination port, host order.
+    pub port: u32,
+}
+
+/// What the stranger saw of a stream. All of it came in order if `frames` is `next` and `late`
+/// is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Numbered {
+    /// Frames.
+    pub frames: u64,
+    /// Frames with a tag.
+    pub tagged: u64,
+    /// Frames behind one with a higher or the same number.
+    pub late: u64,
+    /// The highest number, and one.
+    pub next: u64,
+}
+
 const _: () = {
+    assert!(size_of::<Stream>() == 8);
+    assert!(size_of::<Numbered>() == 32);
     assert!(size_of::<PortKey>() == 8);
     assert!(size_of::<Port>() == 48);
     assert!(size_of::<Delivery>() == 12);
@@ -237,7 +269,7 @@ const _: () = {
 mod pod {
     #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait")]
 
-    use crate::{Counters, Delivery, Dropped, DroppedKey, Owner, Port, PortKey};
+    use crate::{Counters, Delivery, Dropped, DroppedKey, Numbered, Owner, Port, PortKey, Stream};
 
     // SAFETY: each is `repr(C)`, Copy, without padding and valid for every bit pattern.
     unsafe impl aya::Pod for PortKey {}
@@ -253,4 +285,8 @@ mod pod {
     unsafe impl aya::Pod for DroppedKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Dropped {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Stream {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Numbered {}
 }
