@@ -121,6 +121,8 @@ pub struct CreateEni {
     pub resource_group: Option<String>,
     /// Whether it goes when its instance is released.
     pub delete_on_release: bool,
+    /// Whether the VPC drops sources that are not assigned to it.
+    pub source_dest_check: bool,
     /// What a person reads in the console.
     pub description: Option<String>,
 }

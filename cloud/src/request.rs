@@ -74,7 +74,7 @@ pub(crate) fn create_eni(region: &RegionId, request: &CreateEni) -> Parameters {
         .with_some("ResourceGroupId", request.resource_group.as_ref())
         .with_some("Description", request.description.as_ref())
         .with("DeleteOnRelease", request.delete_on_release)
-        .with("SourceDestCheck", false)
+        .with("SourceDestCheck", request.source_dest_check)
 }
 
 pub(crate) fn describe_enis(region: &RegionId, filter: &EniFilter) -> Parameters {
@@ -193,6 +193,7 @@ mod tests {
             tags: BTreeMap::from([tag("ack.aliyun.com", "c 1/2+3=4*~ä名"), creator.clone()]),
             resource_group: Some("rg-1".to_owned()),
             delete_on_release: true,
+            source_dest_check: false,
             description: Some("interface of terway".to_owned()),
         };
         let filter = EniFilter {
@@ -248,6 +249,7 @@ mod tests {
             tags: BTreeMap::new(),
             resource_group: None,
             delete_on_release: false,
+            source_dest_check: false,
             description: None,
         }
     }

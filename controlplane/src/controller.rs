@@ -80,6 +80,8 @@ pub struct ControllerSettings {
     pub tags: BTreeMap<String, String>,
     /// The resource group of new ENIs.
     pub resource_group: Option<String>,
+    /// Whether the VPC drops sources that an ENI does not own.
+    pub source_dest_check: bool,
 }
 
 /// What has become of a pod's wish.
@@ -359,6 +361,7 @@ impl Controller {
             v6: u32::from(self.settings.stack.v6()),
             tags: self.tags(pod),
             resource_group: self.settings.resource_group.clone(),
+            source_dest_check: self.settings.source_dest_check,
         };
         Ok(Eni::intend(self.random.token(), spec, pod.clone()))
     }

@@ -76,6 +76,8 @@ pub struct EniSpec {
     pub tags: BTreeMap<String, String>,
     /// The resource group; the account's default if `None`.
     pub resource_group: Option<String>,
+    /// Whether the VPC drops sources that are not assigned to it.
+    pub source_dest_check: bool,
 }
 
 /// What an ENI is.
@@ -138,6 +140,7 @@ impl<T> Eni<T> {
             tags,
             resource_group: self.spec.resource_group.clone(),
             delete_on_release: true,
+            source_dest_check: self.spec.source_dest_check,
             description: None,
         }
     }

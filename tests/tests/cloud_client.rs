@@ -134,6 +134,7 @@ fn eni(kind: NewEni) -> CreateEni {
         tags: BTreeMap::from([("creator".to_owned(), "terway".to_owned())]),
         resource_group: None,
         delete_on_release: true,
+        source_dest_check: true,
         description: Some("interface of terway: ä/+~*".to_owned()),
     }
 }

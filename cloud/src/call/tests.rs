@@ -35,6 +35,7 @@ fn create() -> CreateEni {
         tags: BTreeMap::from([("name".to_owned(), "a b/c+ä".to_owned())]),
         resource_group: None,
         delete_on_release: true,
+        source_dest_check: true,
         description: None,
     }
 }

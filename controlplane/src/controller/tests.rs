@@ -118,6 +118,7 @@ fn settings(members: u32) -> ControllerSettings {
         },
         tags: BTreeMap::new(),
         resource_group: None,
+        source_dest_check: true,
     }
 }
 

@@ -314,6 +314,7 @@ pub(super) struct EniForm<T> {
     v6: u32,
     tags: BTreeMap<String, String>,
     resource_group: Option<String>,
+    source_dest_check: bool,
     goal: GoalForm,
     stage: StageForm,
     owner: T,
@@ -390,7 +391,17 @@ impl Recorded for MemberRecord {
 }
 
 fn eni_form<T, F>(eni: &Eni<T>, owner: F) -> EniForm<F> {
-    let EniSpec { kind, vswitch, security_groups, stack, v4, v6, tags, resource_group } = &eni.spec;
+    let EniSpec {
+        kind,
+        vswitch,
+        security_groups,
+        stack,
+        v4,
+        v6,
+        tags,
+        resource_group,
+        source_dest_check,
+    } = &eni.spec;
     EniForm {
         token: eni.token.to_string(),
         kind: match kind {
@@ -405,6 +416,7 @@ fn eni_form<T, F>(eni: &Eni<T>, owner: F) -> EniForm<F> {
         v6: *v6,
         tags: tags.clone(),
         resource_group: resource_group.clone(),
+        source_dest_check: *source_dest_check,
         goal: match eni.goal {
             Goal::Bound => GoalForm::Bound,
             Goal::Gone => GoalForm::Gone,
@@ -437,6 +449,7 @@ fn eni<T, F>(form: EniForm<F>, owner: T) -> Result<Eni<T>, Unreadable> {
         v6: form.v6,
         tags: form.tags,
         resource_group: form.resource_group,
+        source_dest_check: form.source_dest_check,
     };
     let goal = match form.goal {
         GoalForm::Bound => Goal::Bound,

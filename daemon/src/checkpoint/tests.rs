@@ -128,6 +128,7 @@ prop_compose! {
         counts in (0u32..50, 0u32..11),
         tags in collection::btree_map(name(), ".{0,8}", 0..3),
         resource_group in option::of(name()),
+        source_dest_check in any::<bool>(),
         goal in prop_oneof![Just(Goal::Bound), Just(Goal::Gone)],
         stage in prop_oneof![
             Just(Stage::Intended),
@@ -146,6 +147,7 @@ prop_compose! {
             v6: counts.1,
             tags,
             resource_group,
+            source_dest_check,
         };
         Eni { token: ClientToken::try_from(token).unwrap(), spec, goal, stage, owner: () }
     }

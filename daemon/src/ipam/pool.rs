@@ -55,6 +55,7 @@ pub(crate) struct Settings {
     pub(crate) security_groups: Vec<SecurityGroupId>,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) resource_group: Option<String>,
+    pub(crate) source_dest_check: bool,
     pub(crate) boot_id: String,
     pub(crate) timing: Timing,
 }

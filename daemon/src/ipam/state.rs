@@ -228,6 +228,7 @@ fn settings(options: &Options, boot_id: String) -> Settings {
         security_groups: config.security_groups.clone(),
         tags,
         resource_group: config.resource_group.clone(),
+        source_dest_check: config.source_dest_check,
         boot_id,
         timing: Timing::default(),
     }
@@ -246,6 +247,7 @@ fn member_settings(options: &Options, settings: &Settings) -> ControllerSettings
         },
         tags: tags(options, "terway-controller"),
         resource_group: settings.resource_group.clone(),
+        source_dest_check: settings.source_dest_check,
     }
 }
 

@@ -201,6 +201,7 @@ impl Pool {
             v6: if settings.stack.v6() { pods } else { 0 },
             tags: settings.tags.clone(),
             resource_group: settings.resource_group.clone(),
+            source_dest_check: settings.source_dest_check,
         };
         let uplink = Uplink { number, gateway };
         self.fleet.add(Eni::intend(self.random.token(), spec, uplink));

@@ -228,6 +228,7 @@ impl Pool {
                 v6: u32::try_from(eni.v6.len()).unwrap_or(0),
                 tags: eni.tags.clone(),
                 resource_group: self.settings.resource_group.clone(),
+                source_dest_check: self.settings.source_dest_check,
             },
             goal: Goal::Bound,
             stage: Stage::Bound(Binding { id, mac: eni.mac, addresses, vlan: None }),
