@@ -98,6 +98,9 @@ impl Reconciler {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Stopped> {
         let mut contradictions = self.kernel.changes();
         let mut due = Instant::now() + PERIOD;
+        // Apart from `due`, which every repair puts off: changes that never stop must not keep dead
+        // sandboxes alive.
+        let mut collect_at = due;
         let mut free_from = Instant::now();
         loop {
             // Tokens, timers and watches hold nothing: all may be dropped.
@@ -114,13 +117,15 @@ impl Reconciler {
                     contradictions.borrow_and_update().last.clone()
                 }
             };
-            if due <= Instant::now() {
+            if collect_at <= Instant::now() {
                 self.pods.settle().await;
                 self.pods.collect().await;
+                collect_at = Instant::now() + PERIOD;
             }
             let repaired = self.repair(&cause).await;
             free_from = Instant::now() + PAUSE;
-            due = Instant::now() + if repaired { PERIOD } else { RETRY };
+            let again = Instant::now() + if repaired { PERIOD } else { RETRY };
+            due = again.min(collect_at);
         }
     }
 

@@ -194,12 +194,17 @@ impl Actor {
         let eni = Eni { spec: spec.clone(), link: link.clone() };
         self.enis.insert(spec.id.clone(), (spec.clone(), Some(link.clone())));
         self.rewrite();
-        let mut node = desired::eni_objects(&self.node, &eni);
-        let pods = self.pods.values();
-        node.extend(objects(pods.flat_map(|known| desired::pod_routes(&eni, &known.pod))));
+        let node = desired::eni_objects(&self.node, &eni);
         let wanted = State { node, ..State::default() };
         self.run(&spec.id, &diff(&State::default(), &wanted))?;
         self.precede(&eni)?;
+        // Apart from the ENI itself: a pod whose link is gone must not keep it down.
+        let pods = self.pods.values();
+        let node = objects(pods.flat_map(|known| desired::pod_routes(&eni, &known.pod)));
+        let wanted = State { node, ..State::default() };
+        if let Err(error) = self.run(&spec.id, &diff(&State::default(), &wanted)) {
+            tracing::warn!(eni = %spec.id, %error, "routes of pods are left to the next repair");
+        }
         Ok(Some(link))
     }
 
