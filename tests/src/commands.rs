@@ -12,8 +12,8 @@ use terway_lab::bench::{self, BenchOptions, Effort};
 use terway_lab::demo::{self, DemoOptions, Kept};
 use terway_lab::ecs::Control;
 use terway_lab::fabric::{MemberMacs, Neighbours};
-use terway_lab::lab::{DaemonSettings, Document, Lab, LabOptions, NodeSpec};
-use terway_lab::node::{self, LabName, V6Default};
+use terway_lab::lab::{Claim, DaemonSettings, Document, Lab, LabOptions, NodeSpec};
+use terway_lab::node::{LabName, V6Default};
 use terway_lab::server::{self, PodWish, Tried};
 use tokio::process::Command as Process;
 use tokio::time;
@@ -28,7 +28,7 @@ pub(super) async fn run(dir: &Path, name: LabName, command: Command) -> Result<E
     match command {
         Command::Up(up) => start(dir, &name, &up).await?,
         Command::Serve(up) => serve(dir, name, &up).await?,
-        Command::Down => down(dir, &name).await?,
+        Command::Down => down(dir, name).await?,
         Command::Enter { node, command } => return enter(dir, &node, &command).await,
         Command::Pod(pod) => change_pod(dir, pod).await?,
         Command::Reach => return reach(dir).await,
@@ -65,9 +65,7 @@ async fn measure(dir: &Path, bench: Bench) -> Result<()> {
 
 /// Starts `serve` in the background and waits until it says that the lab is up.
 async fn start(dir: &Path, name: &LabName, up: &Up) -> Result<()> {
-    if let Ok(document) = Document::read(dir)
-        && is_running(document.pid)
-    {
+    if Document::of_live(dir).is_ok() {
         anyhow::bail!("a lab is up in {} already: `terway-lab down` removes it", dir.display());
     }
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -135,34 +133,39 @@ async fn serve(dir: &Path, name: LabName, up: &Up) -> Result<()> {
     server::hold(lab, daemons, Vec::new()).await
 }
 
-async fn down(dir: &Path, name: &LabName) -> Result<()> {
-    if let Ok(document) = Document::read(dir)
-        && is_running(document.pid)
-    {
-        let pid = Pid::from_raw(document.pid.try_into()?);
-        kill(pid, Signal::SIGTERM).with_context(|| format!("cannot stop the lab ({pid})"))?;
-        let gone = async {
-            while is_running(document.pid) {
-                time::sleep(LOOK).await;
-            }
-        };
-        if time::timeout(PATIENCE, gone).await.is_err() {
-            kill(pid, Signal::SIGKILL)?;
-        }
-    }
-    node::down(name, dir)?;
-    print("down");
+async fn down(dir: &Path, name: LabName) -> Result<()> {
+    let document = Document::read(dir).ok();
+    let name = document.as_ref().map_or(Ok(name), |document| document.name.parse())?;
+    let claim = match document.filter(Document::is_live) {
+        Some(document) => end(Pid::from_raw(document.pid.try_into()?), &name).await?,
+        None => Claim::take(&name)?,
+    };
+    Lab::sweep(&name, dir, &claim)?;
+    print(&format!("down; what its processes said is in {}", dir.join("log").display()));
     Ok(())
 }
 
-/// Whether the process is a lab's; another may have got its number.
-fn is_running(pid: u32) -> bool {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    name.trim() == "terway-lab"
+/// Ends a lab's process, which takes its lab with it; by force if it takes too long.
+async fn end(lab: Pid, name: &LabName) -> Result<Claim> {
+    let released = || async {
+        loop {
+            if let Ok(claim) = Claim::take(name) {
+                return claim;
+            }
+            time::sleep(LOOK).await;
+        }
+    };
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        kill(lab, signal).with_context(|| format!("cannot stop the lab (process {lab})"))?;
+        if let Ok(claim) = time::timeout(PATIENCE, released()).await {
+            return Ok(claim);
+        }
+    }
+    anyhow::bail!("the lab's process {lab} does not end")
 }
 
 async fn enter(dir: &Path, node: &str, command: &[String]) -> Result<ExitCode> {
-    let document = Document::read(dir)?;
+    let document = Document::of_live(dir)?;
     let pid = document.node(node)?.pid.to_string();
     let shell = [std::env::var("SHELL").unwrap_or_else(|_unset| "/bin/sh".to_owned())];
     let command = if command.is_empty() { shell.as_slice() } else { command };
@@ -219,11 +222,13 @@ async fn set_fault(dir: &Path, fault: Fault) -> Result<()> {
 }
 
 fn control(dir: &Path) -> Result<Control> {
-    Ok(Control::new(Document::read(dir)?.control))
+    Ok(Control::new(Document::of_live(dir)?.control))
 }
 
 fn holder(dir: &Path) -> Result<String> {
-    Document::read(dir)?.lab.context("the lab is held by a test; only `terway-lab up` serves this")
+    Document::of_live(dir)?
+        .lab
+        .context("the lab is held by a test; only `terway-lab up` serves this")
 }
 
 async fn accepted(answer: reqwest::Response) -> Result<String> {

@@ -1,5 +1,6 @@
 //! The whole lab: wires, cloud, nodes and the daemons on them.
 
+mod claim;
 mod daemon;
 mod document;
 mod filters;
@@ -29,6 +30,7 @@ use crate::namespace::Namespace;
 use crate::node::{LabName, Node, NodeOptions, V6Default};
 use crate::reach::Endpoint;
 
+pub use claim::Claim;
 pub use daemon::Daemon;
 pub use document::Document;
 pub use filters::TcFilter;
@@ -104,6 +106,8 @@ pub struct Lab {
     control: SocketAddr,
     host_api: SocketAddr,
     nodes: BTreeMap<String, LabNode>,
+    /// The last to go.
+    claim: Claim,
 }
 
 /// A node and its instance.
@@ -116,9 +120,11 @@ pub struct LabNode {
 }
 
 impl Lab {
-    /// Makes it. What a lab of the same name left behind is removed before.
+    /// Makes it. What a lab of the same name left behind is removed before; one that is up is an
+    /// error.
     pub async fn up(options: LabOptions) -> Result<Self> {
-        crate::node::down(&options.name, &options.directory)?;
+        let claim = Claim::take(&options.name)?;
+        Self::sweep(&options.name, &options.directory, &claim)?;
         std::fs::create_dir_all(&options.directory)
             .with_context(|| format!("cannot make {}", options.directory.display()))?;
         let fabric = Fabric::create(FabricOptions {
@@ -135,7 +141,7 @@ impl Lab {
         let ecs = Ecs::start(options.cloud.clone(), options.seed, key, wires);
         furnish(&ecs).await?;
         let (control, host_api) = serve(&ecs, fabric.vpc()).await?;
-        let mut lab = Self { options, fabric, ecs, control, host_api, nodes: BTreeMap::new() };
+        let mut lab = Self { options, fabric, ecs, control, host_api, nodes: BTreeMap::new(), claim };
         for spec in lab.options.nodes.clone() {
             lab.add_node(&spec).await?;
         }
@@ -169,13 +175,19 @@ impl Lab {
         Ok(())
     }
 
-    /// Stops the cloud and removes everything.
+    /// Stops the cloud and removes everything but the logs.
     pub async fn down(self) -> Result<()> {
         self.ecs.stop().await;
-        let Self { options, fabric, nodes, .. } = self;
+        let Self { options, fabric, nodes, claim, .. } = self;
         drop(nodes);
         drop(fabric);
-        crate::node::down(&options.name, &options.directory)
+        Self::sweep(&options.name, &options.directory, &claim)
+    }
+
+    /// Removes what a lab of this name, whose process may be dead, has left, but its logs.
+    pub fn sweep(name: &LabName, directory: &Path, _claim: &Claim) -> Result<()> {
+        Document::remove(directory)?;
+        crate::node::down(name, directory)
     }
 
     /// What it is.

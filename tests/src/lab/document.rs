@@ -13,6 +13,8 @@ pub(super) const FILE: &str = "lab.json";
 /// The document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
+    /// The lab's name.
+    pub name: String,
     /// URL of the control API, on the host.
     pub control: String,
     /// The emulated API.
@@ -94,6 +96,36 @@ impl Document {
         serde_json::from_str(&text).with_context(|| format!("{} is torn", path.display()))
     }
 
+    /// As [`Document::read`], and the process that holds the lab is alive.
+    pub fn of_live(directory: &Path) -> Result<Self> {
+        let document = Self::read(directory)?;
+        anyhow::ensure!(
+            document.is_live(),
+            "the lab in {} is dead (its process {} has ended): `terway-lab down` removes what it left",
+            directory.display(),
+            document.pid
+        );
+        Ok(document)
+    }
+
+    /// Whether the process that holds the lab is alive. Its nodes are threads of it: another
+    /// process that got its number has none of those.
+    pub fn is_live(&self) -> bool {
+        let process = PathBuf::from(format!("/proc/{}/task", self.pid));
+        process.exists() && self.nodes.iter().all(|node| process.join(node.pid.to_string()).exists())
+    }
+
+    /// The lab in `directory` is no more.
+    pub(super) fn remove(directory: &Path) -> Result<()> {
+        let path = directory.join(FILE);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A node by its name.
     pub fn node(&self, name: &str) -> Result<&Node> {
         self.nodes.iter().find(|node| node.name == name).with_context(|| {
@@ -109,6 +141,7 @@ impl Lab {
         let api = crate::fabric::API;
         let name = &self.options.name;
         Document {
+            name: name.to_string(),
             control: format!("http://{}", self.control),
             ecs: Ecs {
                 endpoint: format!("http://{}", self.host_api),

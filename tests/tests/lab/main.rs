@@ -6,6 +6,7 @@ mod all_pairs;
 mod bad_cloud;
 mod bad_configuration;
 mod bench;
+mod commands;
 mod crash;
 mod demo;
 mod runtimes;
