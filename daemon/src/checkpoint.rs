@@ -221,13 +221,19 @@ impl Checkpoint {
         Ok(Opened { checkpoint, contents: found.contents, quarantined: found.quarantined })
     }
 
-    /// Writes one transaction; durable when it returns. Dropped before that, it is written all the
-    /// same.
-    pub async fn write(&self, changes: Vec<Change>) -> Result<(), CheckpointError> {
+    /// Queues one transaction, in order with all others, before it returns; durable when the future
+    /// is ready. Dropped before that, it is written all the same.
+    pub fn write(
+        &self,
+        changes: Vec<Change>,
+    ) -> impl Future<Output = Result<(), CheckpointError>> + Send + use<> {
         let (done, answer) = oneshot::channel();
-        let job = Job { changes, done: Some(done) };
-        self.jobs.send(job).map_err(|_ended| CheckpointError::Closed)?;
-        answer.await.map_err(|_ended| CheckpointError::Closed)?
+        let queued = self.jobs.send(Job { changes, done: Some(done) });
+        let queued = queued.map_err(|_ended| CheckpointError::Closed);
+        async move {
+            queued?;
+            answer.await.map_err(|_ended| CheckpointError::Closed)?
+        }
     }
 
     /// Queues one transaction and returns at once: it becomes durable with, or before, the next

@@ -383,6 +383,21 @@ async fn a_note_becomes_durable_though_nobody_writes() {
 }
 
 #[tokio::test]
+async fn what_is_asked_first_is_written_first_whenever_it_is_waited_for() {
+    let state = tempfile::tempdir().unwrap();
+    let opened = reopen(&state).await;
+    let (eni, address) = (EniId::new("eni-1"), IpAddr::from([10, 0, 0, 1]));
+    let (since, boot_id) = (Duration::from_secs(1), "b".to_owned());
+    let rest = RestRecord { eni: eni.clone(), address, since, boot_id, kind: RestKind::Cooling };
+    let put = opened.checkpoint.write(vec![Change::PutRest(rest)]);
+    opened.checkpoint.note(vec![Change::RemoveRest(eni, address)]);
+    opened.checkpoint.write(Vec::new()).await.unwrap();
+    put.await.unwrap();
+    drop(opened);
+    assert_eq!(reopen(&state).await.contents.rests, []);
+}
+
+#[tokio::test]
 async fn garbage_is_set_aside_and_a_newer_schema_is_refused() {
     let state = tempfile::tempdir().unwrap();
     let path = state.path().join(Checkpoint::FILE);

@@ -140,7 +140,7 @@ impl<E: Ecs> Driver<E> {
         }
     }
 
-    fn message(&mut self, message: Message) {
+    pub(super) fn message(&mut self, message: Message) {
         match message {
             Message::Allocate { ticket, request, wait, reply } => {
                 let deadline = (self.clock)().saturating_add(wait);
@@ -219,10 +219,11 @@ impl<E: Ecs> Driver<E> {
             hands.begin(effects, &instance, begun);
             return;
         }
-        let checkpoint = self.checkpoint.clone();
+        let point = written_point(&writes);
+        // Queued here and not in the task: two steps reach the journal in the order of their events.
+        let written = self.checkpoint.write(writes);
         tokio::spawn(async move {
-            let point = written_point(&writes);
-            match checkpoint.write(writes).await {
+            match written.await {
                 Ok(()) => {
                     pass(point);
                     hands.begin(effects, &instance, begun);

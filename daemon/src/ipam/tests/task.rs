@@ -8,9 +8,11 @@ use cloud::{AssignAddresses, AttachEni, CloudError, CreateEni, DetachEni, Ecs, E
 use controlplane::simulation::{Simulation, Write, Written};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use model::{EniId, InstanceType, InstanceTypeId, IpPair, LinkIndex, VSwitch, VSwitchId};
+use model::{
+    EniId, InstanceType, InstanceTypeId, IpPair, LinkIndex, Mac, Mode, VSwitch, VSwitchId,
+};
 use tempfile::TempDir;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,7 +21,9 @@ use super::world::{LIMITS, key, options};
 use crate::checkpoint::{Change, Checkpoint, Contents};
 use crate::datapath::{DatapathError, EniLink, EniSpec};
 use crate::ipam::clock::boot_time;
-use crate::ipam::{AllocError, Ipam, Links, Request, Want};
+use crate::ipam::driver::Message;
+use crate::ipam::state::State;
+use crate::ipam::{AllocError, Allocation, Ipam, Links, Request, Want};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -302,4 +306,37 @@ async fn fifty_at_once_get_fifty_answers() {
     }
     assert_eq!((given.len(), refused), (30, 20));
     daemon.end().await;
+}
+
+#[tokio::test]
+async fn a_step_s_records_reach_the_journal_before_those_of_what_comes_after_it() {
+    let node = Node::new();
+    let opened = Checkpoint::open(node.state.path(), LONG).await.unwrap();
+    let (checkpoint, contents, options) = (opened.checkpoint, opened.contents, options(""));
+    let state = State::new(&options, &contents, "boot".to_owned(), 1, boot_time());
+    let (cloud, links) = (Arc::new(node.cloud.clone()), Arc::new(Kernel::default()));
+    let (ipam, mut driver, _restored) =
+        Ipam::assemble(state, boot_time, &options, cloud, links, checkpoint.clone());
+    let (reply, released) = oneshot::channel();
+    driver.message(Message::Release { ticket: 1, key: key(0), reply });
+    // The sandbox's next ADD, before any other task has run.
+    let allocation = Allocation {
+        mode: Mode::Shared,
+        addresses: IpPair::V4(Ipv4Addr::new(10, 0, 0, 5)),
+        eni: EniId::new("eni-1"),
+        parent: EniId::new("eni-1"),
+        vlan: None,
+        mac: Mac::new([2; 6]),
+        security_groups: Vec::new(),
+        pod_networking: None,
+    };
+    let record = super::world::record(&key(0), &allocation);
+    checkpoint.write(vec![Change::PutSandbox(Box::new(record.clone()))]).await.unwrap();
+    let running = tokio::spawn(driver.run(CancellationToken::new()));
+    released.await.unwrap().unwrap();
+    drop((ipam, checkpoint));
+    tokio::time::timeout(LONG, running).await.unwrap().unwrap();
+
+    let opened = Checkpoint::open(node.state.path(), LONG).await.unwrap();
+    assert_eq!(opened.contents.sandboxes, [record], "the DEL took the record of the ADD after it");
 }
