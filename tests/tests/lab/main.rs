@@ -8,6 +8,7 @@ mod bad_configuration;
 mod bench;
 mod commands;
 mod crash;
+mod daemon_life;
 mod demo;
 mod runtimes;
 mod second_witness;
