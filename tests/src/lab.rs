@@ -141,7 +141,8 @@ impl Lab {
         let ecs = Ecs::start(options.cloud.clone(), options.seed, key, wires);
         furnish(&ecs).await?;
         let (control, host_api) = serve(&ecs, fabric.vpc()).await?;
-        let mut lab = Self { options, fabric, ecs, control, host_api, nodes: BTreeMap::new(), claim };
+        let mut lab =
+            Self { options, fabric, ecs, control, host_api, nodes: BTreeMap::new(), claim };
         for spec in lab.options.nodes.clone() {
             lab.add_node(&spec).await?;
         }

@@ -39,10 +39,7 @@ pub(crate) fn run() -> Result<()> {
 pub(crate) fn lints() -> Result<()> {
     setup::ensure(&[Tool::Lints])?;
     step::run("cargo fmt --check", Command::new("cargo").args(["fmt", "--all", "--check"]))?;
-    step::run(
-        "cargo clippy",
-        host("clippy").args(["--all-targets", "--", "--deny", "warnings"]),
-    )
+    step::run("cargo clippy", host("clippy").args(["--all-targets", "--", "--deny", "warnings"]))
 }
 
 /// For all packages but those of the eBPF target.

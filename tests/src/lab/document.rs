@@ -112,7 +112,8 @@ impl Document {
     /// process that got its number has none of those.
     pub fn is_live(&self) -> bool {
         let process = PathBuf::from(format!("/proc/{}/task", self.pid));
-        process.exists() && self.nodes.iter().all(|node| process.join(node.pid.to_string()).exists())
+        process.exists()
+            && self.nodes.iter().all(|node| process.join(node.pid.to_string()).exists())
     }
 
     /// The lab in `directory` is no more.
