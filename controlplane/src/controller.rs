@@ -243,7 +243,7 @@ impl Controller {
         let orphans: Vec<_> = self
             .fleet
             .iter()
-            .filter(|eni| !wanted.contains(&eni.owner.sandbox))
+            .filter(|eni| !wanted.contains(&eni.owner.sandbox) || self.is_stranded(eni))
             .map(|eni| eni.token.clone())
             .collect();
         for token in orphans {
@@ -291,6 +291,12 @@ impl Controller {
     fn live(&self, sandbox: &SandboxKey) -> Option<&Eni<Owner>> {
         let live = |eni: &&Eni<Owner>| eni.goal == Goal::Bound && &eni.owner.sandbox == sandbox;
         self.fleet.iter().find(live)
+    }
+
+    /// Meant for a trunk that another one has replaced: it gets nowhere, and the pod another one.
+    fn is_stranded(&self, eni: &Eni<Owner>) -> bool {
+        let replaced = self.trunk.as_ref().is_some_and(|t| eni.spec.kind.trunk() != Some(t));
+        replaced && eni.goal == Goal::Bound && eni.binding().is_none()
     }
 
     fn progress(&self, eni: &Eni<Owner>) -> Pending {

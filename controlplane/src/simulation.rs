@@ -361,6 +361,12 @@ impl Simulation {
             Some(_) => (members, self.limits.members),
             None => (enis, self.limits.enis),
         };
+        // A test may name a trunk that was never made here; one that was has to be there.
+        let made = |id: &&EniId| self.tokens.values().any(|made| made == *id);
+        let in_use = |id: &EniId| self.enis.get(id).is_some_and(|t| t.status == EniStatus::InUse);
+        if request.trunk.as_ref().filter(made).is_some_and(|trunk| !in_use(trunk)) {
+            return Err(missing(action, Thing::Eni));
+        }
         let index = (1..=4094).find(|n| self.enis.values().all(|eni| eni.device_index != Some(*n)));
         let eni = self.enis.get_mut(&request.eni);
         let eni = eni.ok_or_else(|| missing(action, Thing::Eni))?;

@@ -94,8 +94,17 @@ impl DebugService {
 #[tonic::async_trait]
 impl Debug for DebugService {
     async fn pods(&self, _: Request<PodsRequest>) -> Result<Response<PodsReply>, Status> {
-        let pods = self.shown()?.pods.list().into_iter().map(pod).collect();
-        Ok(Response::new(PodsReply { pods }))
+        let shown = self.shown()?;
+        let cut_off = shown.pool.borrow().cut_off.clone();
+        let pods = shown.pods.list().into_iter().map(|record| {
+            let lost = record.phase == Phase::Up && cut_off.contains_key(&record.pod.spec.key);
+            let mut pod = pod(record);
+            if lost {
+                "cut_off".clone_into(&mut pod.phase);
+            }
+            pod
+        });
+        Ok(Response::new(PodsReply { pods: pods.collect() }))
     }
 
     async fn enis(&self, _: Request<EnisRequest>) -> Result<Response<EnisReply>, Status> {

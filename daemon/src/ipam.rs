@@ -191,6 +191,7 @@ impl Ipam {
             restored: Some(restored),
             allocating: HashMap::new(),
             releasing: HashMap::new(),
+            confirming: HashMap::new(),
         };
         let tickets = Arc::new(AtomicU64::new(1));
         (Self { messages, tickets, snapshot: shown }, driver, wait)
@@ -214,6 +215,16 @@ impl Ipam {
         let answer = answer.await.map_err(|_ended| AllocError::Stopping)?;
         guard.question = None;
         answer
+    }
+
+    /// Whether a sandbox still has what it was given: from memory for an address of a shared ENI; for
+    /// a member the cloud is asked, and `wait` without an answer is a yes.
+    pub async fn confirm(&self, key: &SandboxKey, wait: Duration) -> Result<(), AllocError> {
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Confirm { ticket, key: key.clone(), wait, reply };
+        self.messages.send(message).map_err(|_ended| AllocError::Stopping)?;
+        answer.await.map_err(|_ended| AllocError::Stopping)?
     }
 
     /// Removes the sandbox's record and gives its addresses back to rest, in one durable

@@ -46,12 +46,17 @@ pub(super) enum Message {
     /// And does not want it any more.
     Cancel { ticket: Ticket, key: SandboxKey },
     /// A sandbox is gone.
-    Release { ticket: Ticket, key: SandboxKey, reply: oneshot::Sender<Result<(), AllocError>> },
+    Release { ticket: Ticket, key: SandboxKey, reply: Confirmed },
+    /// A sandbox that has an address wants to know whether that is still so.
+    Confirm { key: SandboxKey, ticket: Ticket, wait: Duration, reply: Confirmed },
     /// An effect was carried out.
     Event(Event),
     /// The record of a released sandbox is gone from the disk, or not.
     Released(Ticket, Result<(), String>),
 }
+
+/// Takes an answer without a value.
+pub(super) type Confirmed = oneshot::Sender<Result<(), AllocError>>;
 
 /// The task.
 pub(super) struct Driver<E> {
@@ -66,7 +71,8 @@ pub(super) struct Driver<E> {
     pub(super) restored: Option<oneshot::Sender<()>>,
     pub(super) allocating:
         HashMap<Ticket, (SandboxKey, oneshot::Sender<Result<Allocation, AllocError>>)>,
-    pub(super) releasing: HashMap<Ticket, oneshot::Sender<Result<(), AllocError>>>,
+    pub(super) releasing: HashMap<Ticket, Confirmed>,
+    pub(super) confirming: HashMap<Ticket, Confirmed>,
 }
 
 /// What carries effects out.
@@ -155,6 +161,11 @@ impl<E: Ecs> Driver<E> {
                 self.releasing.insert(ticket, reply);
                 self.step(Event::Release { ticket, key });
             }
+            Message::Confirm { ticket, key, wait, reply } => {
+                let deadline = (self.clock)().saturating_add(wait);
+                self.confirming.insert(ticket, reply);
+                self.step(Event::Confirm { ticket, key, deadline });
+            }
             Message::Event(event) => self.step(event),
             Message::Released(ticket, written) => {
                 let Some(reply) = self.releasing.remove(&ticket) else { return };
@@ -175,6 +186,11 @@ impl<E: Ecs> Driver<E> {
         }
         for (ticket, answer) in std::mem::take(&mut out.answers) {
             self.answer(ticket, answer);
+        }
+        for (ticket, answer) in std::mem::take(&mut out.confirmations) {
+            let Some(reply) = self.confirming.remove(&ticket) else { continue };
+            // Nothing was given that a caller that went away would have to give back.
+            let _gone = reply.send(answer);
         }
         self.carry_out(out, now);
         if self.messages.is_empty() && !linked {
@@ -208,7 +224,7 @@ impl<E: Ecs> Driver<E> {
     }
 
     fn carry_out(&self, out: Outcome, begun: Duration) {
-        let Outcome { answers: _, writes, notes, effects } = out;
+        let Outcome { answers: _, confirmations: _, writes, notes, effects } = out;
         if !notes.is_empty() {
             let point = bound_point(&notes);
             self.checkpoint.note(notes);

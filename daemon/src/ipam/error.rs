@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use controlplane::Room;
-use model::EniId;
+use model::{EniId, IpPair};
 use proto::agent::Reason;
 
 /// Why there is no address. `Display` is one sentence with the numbers; whose address it is says
@@ -56,6 +56,14 @@ pub enum AllocError {
         message: String,
         /// What becomes of it.
         next: String,
+    },
+    /// The cloud has taken an address from its ENI, or the ENI from the node.
+    #[error("the cloud does not know {addresses} on ENI {eni} any more; the pod is cut off")]
+    AddressLost {
+        /// The pod's.
+        addresses: IpPair,
+        /// Where they were.
+        eni: EniId,
     },
     /// No address yet.
     #[error("no address within {}: {why}", seconds(*waited))]
@@ -115,6 +123,7 @@ impl AllocError {
             Self::QuotaReached { .. } => Reason::QuotaReached,
             Self::Throttled { .. } => Reason::Throttled,
             Self::PodEniNotBound { .. } => Reason::PodEniNotBound,
+            Self::AddressLost { .. } => Reason::Unspecified,
             Self::NotYet { .. } | Self::Released | Self::Stopping => Reason::TryAgainLater,
             Self::InvalidConfig { .. } => Reason::InvalidConfig,
             Self::Checkpoint(_) => Reason::Io,
@@ -158,6 +167,9 @@ impl AllocError {
             }
             Self::PodEniNotBound { next, .. } | Self::NotYet { next, .. } => next.clone(),
             Self::InvalidConfig { cure, .. } => cure.clone(),
+            Self::AddressLost { .. } => {
+                "delete the pod, so that it is made again with another address".to_owned()
+            }
             Self::Checkpoint(_) => {
                 "free space or mend the disk of the daemon's state directory".to_owned()
             }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use cloud::ClientToken;
-use controlplane::{Answer, Call, CallError};
+use cloud::{ClientToken, Meaning, Thing};
+use controlplane::{Answer, Call, CallError, Verb};
 use model::{EniId, IpPair, SandboxKey, VSwitch, VSwitchId};
 
 use super::pool::Family;
@@ -24,6 +24,8 @@ pub(crate) enum Event {
     Cancel { ticket: Ticket, key: SandboxKey },
     /// The sandbox is gone.
     Release { ticket: Ticket, key: SandboxKey },
+    /// A sandbox that has an address asks whether it still has it.
+    Confirm { ticket: Ticket, key: SandboxKey, deadline: Duration },
     /// An effect was carried out, or failed; it was handed out at `begun`.
     Told { begun: Duration, told: Told },
     /// Effects that were not carried out, for what had to be durable before is not.
@@ -100,6 +102,8 @@ pub(crate) enum Told {
 pub(crate) struct Outcome {
     /// To the callers.
     pub(crate) answers: Vec<(Ticket, Result<Allocation, AllocError>)>,
+    /// To those who asked whether they still have what they have.
+    pub(crate) confirmations: Vec<(Ticket, Result<(), AllocError>)>,
     /// In one transaction.
     pub(crate) writes: Vec<Change>,
     /// Facts whose loss a restart mends.
@@ -139,6 +143,18 @@ impl Ask {
 }
 
 impl Told {
+    /// Whether the cloud said that an ENI is not there, or not as we think.
+    pub(crate) fn doubts_enis(&self) -> bool {
+        let Some(CallError::Cloud(error)) = self.error() else { return false };
+        match error.meaning() {
+            Some(Meaning::NotFound(Thing::Eni)) => true,
+            Some(Meaning::EniState) => {
+                matches!(self, Self::Eni(_, Answer::Changed(_, Verb::Attach, _)))
+            }
+            _ => false,
+        }
+    }
+
     /// The cloud's word, if this is one of its errors.
     pub(crate) fn error(&self) -> Option<&CallError> {
         match self {

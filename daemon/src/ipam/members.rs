@@ -18,6 +18,10 @@ use super::{AllocError, Allocation};
 use crate::checkpoint::{Change, Contents};
 use crate::standalone::PodNetworkings;
 
+mod missing;
+
+use missing::Missing;
+
 /// Traces that could not be removed are tried again after this.
 const BURY_RETRY: Duration = Duration::from_secs(5);
 
@@ -30,6 +34,9 @@ pub(crate) struct Members {
     owners: BTreeMap<SandboxKey, Held>,
     /// Addresses whose traces in the kernel are still to be removed.
     burials: Vec<Burial>,
+    missing: Missing,
+    /// Sandboxes whose member is looked at before they are told that they have it.
+    confirmations: Vec<Confirmation>,
     cooldown: Duration,
     most: u32,
     stopping: bool,
@@ -40,6 +47,15 @@ pub(crate) struct Members {
 pub(crate) struct Waiter {
     pub(crate) ticket: Ticket,
     pub(crate) pod: PodRequest,
+    pub(crate) since: Duration,
+    pub(crate) deadline: Duration,
+}
+
+/// A sandbox that asks whether it still has its member.
+#[derive(Debug, Clone)]
+pub(crate) struct Confirmation {
+    pub(crate) ticket: Ticket,
+    pub(crate) key: SandboxKey,
     pub(crate) since: Duration,
     pub(crate) deadline: Duration,
 }
@@ -117,13 +133,16 @@ impl Members {
             let (pod, allocation) = (member.owner.clone(), sandbox.allocation.clone());
             owners.insert(key.clone(), Held { pod, allocation, ticket: None });
         }
-        let most = settings.members;
+        let (most, lag) = (settings.members, settings.fleet.timing.lag);
+        let missing = Missing::new(lag, now);
         let mut found = Self {
             controller: Controller::new(settings, contents.members.clone(), seed, now),
             pod_networkings,
             waiters: Vec::new(),
             owners,
             burials: Vec::new(),
+            missing,
+            confirmations: Vec::new(),
             cooldown,
             most,
             stopping: false,
@@ -228,9 +247,14 @@ impl Members {
             let calls = calls.into_iter();
             out.effects.extend(calls.map(|call| Effect::Ask(Ask::Eni(Whose::Members, call))));
             for notice in notices {
-                if let Notice::Gone(token) = notice {
-                    let buried = self.burials.iter_mut().filter(|burial| burial.token == token);
-                    buried.for_each(|burial| burial.gone = true);
+                match notice {
+                    Notice::Bound(token, _, at) => self.missing.bound(token, at),
+                    Notice::Gone(token) => {
+                        let buried = self.burials.iter_mut().filter(|b| b.token == token);
+                        buried.for_each(|burial| burial.gone = true);
+                        self.missing.gone(&token);
+                    }
+                    Notice::Failed(..) => {}
                 }
             }
             if !self.answer_waiters(now, out) {
@@ -238,6 +262,7 @@ impl Members {
             }
         }
         self.bury(now, out);
+        self.confirm_late(now, out);
     }
 
     /// Whether somebody was turned away: then what was begun for it is to be undone.
@@ -295,6 +320,8 @@ impl Members {
         self.stopping = true;
         let waiters = std::mem::take(&mut self.waiters).into_iter();
         out.answers.extend(waiters.map(|w| (w.ticket, Err(AllocError::Stopping))));
+        let asked = std::mem::take(&mut self.confirmations).into_iter();
+        out.confirmations.extend(asked.map(|c| (c.ticket, Err(AllocError::Stopping))));
     }
 
     /// All records, for the snapshot.
@@ -313,6 +340,7 @@ impl Members {
             return None;
         }
         let deadlines = self.waiters.iter().map(|waiter| waiter.deadline);
+        let deadlines = deadlines.chain(self.confirmations.iter().map(|asked| asked.deadline));
         let burials = self.burials.iter().filter(|burial| burial.gone).map(|b| b.not_before);
         deadlines.chain(burials).chain(self.controller.wake(now)).min()
     }

@@ -301,10 +301,23 @@ impl Pool {
         })
     }
 
-    /// The trunk, once it carries frames.
+    /// Whether a sandbox still has its address, as of the last look; `None` if it has none here.
+    pub(crate) fn confirm(&self, key: &SandboxKey) -> Option<Result<(), AllocError>> {
+        let Allocation { addresses, eni, .. } = &self.owners.get(key)?.allocation;
+        let invalid = |port: &Port| {
+            let slots = addresses.iter().filter_map(|address| port.shelf.get(address));
+            slots.into_iter().any(|slot| matches!(slot.state, SlotState::Invalid(_)))
+        };
+        let lost = self.ports.values().any(|port| port.id == *eni && invalid(port));
+        let error = AllocError::AddressLost { addresses: *addresses, eni: eni.clone() };
+        Some(if lost { Err(error) } else { Ok(()) })
+    }
+
+    /// The trunk, while it carries frames.
     pub(crate) fn trunk(&self) -> Option<EniId> {
         let up = |port: &&Port| {
-            port.kind == EniKind::Trunk && matches!(port.link, LinkState::Up(_)) && !port.lost
+            let up = matches!(port.link, LinkState::Up(_));
+            port.kind == EniKind::Trunk && up && !port.lost && port.missing.is_none()
         };
         self.ports.values().find(up).map(|port| port.id.clone())
     }

@@ -1,7 +1,9 @@
 //! What the pool looks like from outside.
 
+use std::collections::BTreeMap;
+
 use controlplane::{Eni, Goal, Kind, Owner, Stage};
-use model::{EniId, Mac, VlanId};
+use model::{EniId, Mac, SandboxKey, VlanId};
 use proto::debug;
 
 use super::pool::{Family, LinkState, Pool, Port, SlotState, mark};
@@ -15,6 +17,8 @@ pub struct Snapshot {
     pub enis: debug::EnisReply,
     /// Numbers.
     pub pool: debug::Pool,
+    /// Sandboxes whose addresses the cloud has lost, each with a sentence.
+    pub cut_off: BTreeMap<SandboxKey, String>,
     /// Why an ADD could not be served now; `None` if it could.
     pub not_ready: Option<String>,
     /// The last error of the cloud's API, with its RequestId.
@@ -23,8 +27,10 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub(super) fn of(state: &State) -> Self {
+        let lost: BTreeMap<&EniId, bool> =
+            state.members.cut_off().map(|(_, eni, certain)| (eni, certain)).collect();
         let members: Vec<(EniId, debug::Member)> =
-            state.members.enis().filter_map(member).collect();
+            state.members.enis().filter_map(|eni| member(eni, &lost)).collect();
         let enis = state.pool.records().map(|record| {
             let mut eni = eni(record, &state.pool);
             let mine = members.iter().filter(|(trunk, _)| record.id() == Some(trunk));
@@ -34,10 +40,34 @@ impl Snapshot {
         Self {
             enis: debug::EnisReply { enis: enis.collect() },
             pool: numbers(state),
+            cut_off: cut_off(state),
             not_ready: state.pool.not_ready(),
             last_cloud_error: state.last_cloud_error.clone(),
         }
     }
+}
+
+fn cut_off(state: &State) -> BTreeMap<SandboxKey, String> {
+    let members =
+        state.members.cut_off().filter(|(_, _, certain)| *certain).map(|(key, eni, _)| {
+            (
+                key.clone(),
+                format!("the cloud has lost the pod's member ENI {eni}; the pod is cut off"),
+            )
+        });
+    let shared = state.pool.ports().flat_map(|(_, port)| {
+        port.shelf.iter().filter_map(|(address, slot)| match &slot.state {
+            SlotState::Invalid(key) => Some((
+                key.clone(),
+                format!(
+                    "the cloud does not know {address} on ENI {} any more; the pod is cut off",
+                    port.id
+                ),
+            )),
+            _ => None,
+        })
+    });
+    members.chain(shared).collect()
 }
 
 fn numbers(state: &State) -> debug::Pool {
@@ -76,7 +106,12 @@ fn eni(record: &super::EniRecord, pool: &Pool) -> debug::Eni {
             EniKind::Trunk => "trunk".to_owned(),
             EniKind::Secondary => "secondary".to_owned(),
         },
-        phase: phase(record).to_owned(),
+        phase: match port {
+            Some(port) if port.lost => "lost",
+            Some(port) if port.missing.is_some() => "missing",
+            _ => phase(record),
+        }
+        .to_owned(),
         mac: port.map(|port| port.mac.to_string()).unwrap_or_default(),
         link: link.map(|link| link.name.to_string()).unwrap_or_default(),
         link_index: index,
@@ -112,7 +147,7 @@ fn addresses(port: &Port) -> Vec<debug::Address> {
     lines
 }
 
-fn member(eni: &Eni<Owner>) -> Option<(EniId, debug::Member)> {
+fn member(eni: &Eni<Owner>, lost: &BTreeMap<&EniId, bool>) -> Option<(EniId, debug::Member)> {
     let Kind::Member(trunk) = &eni.spec.kind else { return None };
     let binding = eni.binding();
     let v4 = binding.and_then(|binding| binding.addresses.v4());
@@ -125,7 +160,12 @@ fn member(eni: &Eni<Owner>) -> Option<(EniId, debug::Member)> {
         security_groups: eni.spec.security_groups.iter().map(ToString::to_string).collect(),
         ipv4: v4.map(|address| address.to_string()).unwrap_or_default(),
         ipv6: v6.map(|address| address.to_string()).unwrap_or_default(),
-        phase: phase(eni).to_owned(),
+        phase: match eni.id().and_then(|id| lost.get(id)) {
+            Some(true) => "lost",
+            Some(false) => "missing",
+            None => phase(eni),
+        }
+        .to_owned(),
         pod_networking: eni.owner.pod_networking.clone(),
         owner: owner_name(&eni.owner),
     };

@@ -64,6 +64,7 @@ impl State {
         let mut out = Outcome::default();
         self.take(event, now, &mut out);
         self.pool.serve(now, &mut out);
+        self.pool.drop_lost(self.members.trunks());
         self.pool.plan(&mut self.vswitches, now);
         self.pool.advance(&mut self.vswitches, now, &mut out);
         self.pool.refuse(now, &mut out);
@@ -106,6 +107,12 @@ impl State {
                 self.members.cancel(ticket, &key);
             }
             Event::Release { ticket, key } => self.release(ticket, &key, now, out),
+            Event::Confirm { ticket, .. } if self.stopping => {
+                out.confirmations.push((ticket, Err(AllocError::Stopping)));
+            }
+            Event::Confirm { ticket, key, deadline } => {
+                self.confirm(ticket, key, deadline, now, out);
+            }
             Event::Told { begun, told } => self.told(told, begun, now, out),
             Event::Unwritten { begun, effects, error } => {
                 for effect in effects {
@@ -145,6 +152,25 @@ impl State {
         }
     }
 
+    /// What the pool knows is enough of a shared ENI; of a member the cloud is asked.
+    fn confirm(
+        &mut self,
+        ticket: Ticket,
+        key: SandboxKey,
+        deadline: Duration,
+        now: Duration,
+        out: &mut Outcome,
+    ) {
+        if let Some(answer) = self.pool.confirm(&key) {
+            out.confirmations.push((ticket, answer));
+            return;
+        }
+        let asked = members::Confirmation { ticket, key, since: now, deadline };
+        if self.members.confirm(asked, now, out) {
+            self.pool.look_at(now);
+        }
+    }
+
     /// The members' part of the transaction is written by their next round, in the same step.
     fn release(&mut self, ticket: Ticket, key: &SandboxKey, now: Duration, out: &mut Outcome) {
         self.pool.release(key, now, out);
@@ -156,6 +182,9 @@ impl State {
         if let Some(error) = told.error() {
             self.last_cloud_error = Some(error.to_string());
         }
+        if told.doubts_enis() {
+            self.pool.look_at(now);
+        }
         let vswitches = &mut self.vswitches;
         match told {
             Told::Eni(Whose::Pool, answer) => {
@@ -166,6 +195,9 @@ impl State {
             }
             Told::Instance(result) => {
                 if let Ok(enis) = &result {
+                    if let Some(again) = self.members.looked(enis, begun, now, out) {
+                        self.pool.look_at(again);
+                    }
                     self.foreign_members = self.members.foreign(enis);
                 }
                 self.pool.looked(result, begun, vswitches, now, out);

@@ -21,6 +21,9 @@ use crate::ipam::{Allocation, Request, Want};
 /// back before the caller gives up.
 const RESERVE: Duration = Duration::from_millis(500);
 
+/// How long the cloud may take to say whether a pod still has its member ENI.
+const CONFIRM: Duration = Duration::from_secs(3);
+
 impl Pods {
     /// Gives the sandbox its network; the same again gives the same. The work goes on in a task of
     /// its own: when the caller goes away it is not aborted half-way, but undone.
@@ -50,7 +53,7 @@ impl Pods {
         self.finish_queued(&add.key).await?;
         if let Some(record) = self.record(&add.key) {
             if record.phase == Phase::Up {
-                return self.add_again(record, &add).await;
+                return self.add_again(record, &add, &until).await;
             }
             // What an ADD or a DEL could not finish.
             self.take_away(record).await?;
@@ -85,8 +88,7 @@ impl Pods {
         started: Instant,
     ) -> Result<SandboxRecord, PodError> {
         let request = Request { key: add.key.clone(), pod: add.pod.clone(), want };
-        let time_left = until.deadline.duration_since(Instant::now()).saturating_sub(RESERVE);
-        let allocation = until.wait(self.addresses.allocate(request, time_left)).await?;
+        let allocation = until.wait(self.addresses.allocate(request, until.time_left())).await?;
         let allocation = allocation.map_err(PodError::Address)?;
         reach(Point::AddAllocated);
 
@@ -139,13 +141,23 @@ impl Pods {
         }
     }
 
-    /// The second ADD of a sandbox that is up: the network is made good, the answer is the same.
-    async fn add_again(&self, record: SandboxRecord, add: &Add) -> Result<Attachment, PodError> {
+    /// The second ADD of a sandbox that is up: the network is made good, the answer is the same;
+    /// unless the cloud has lost what the pod has. Its network was configured, so it gets nothing
+    /// else under the same sandbox.
+    async fn add_again(
+        &self,
+        record: SandboxRecord,
+        add: &Add,
+        until: &Until,
+    ) -> Result<Attachment, PodError> {
         let has = &record.pod.spec.netns;
         if *has != add.netns {
             let (has, asked) = (has.clone(), add.netns.clone());
             return Err(PodError::OtherNamespace { has, asked });
         }
+        let wait = until.time_left().min(CONFIRM);
+        let confirmed = until.wait(self.addresses.confirm(&add.key, wait)).await?;
+        confirmed.map_err(PodError::Address)?;
         let link = self.network.add(record.pod.clone()).await?;
         Ok(self.attachment(self.moved(record, link)))
     }
@@ -171,6 +183,11 @@ struct Until {
 }
 
 impl Until {
+    /// For an answer of the pool.
+    fn time_left(&self) -> Duration {
+        self.deadline.duration_since(Instant::now()).saturating_sub(RESERVE)
+    }
+
     /// Waits for `future`, which may be dropped at any time.
     async fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T, Interruption> {
         tokio::select! {

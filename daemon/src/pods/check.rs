@@ -33,7 +33,8 @@ impl Pods {
             return Err(PodError::NamespaceGone(netns.to_owned()));
         }
         let checked = tokio::time::timeout_at(deadline, self.network.check(key)).await;
-        let differences = checked.map_err(|_elapsed| Interruption::Deadline)??;
+        let mut differences = checked.map_err(|_elapsed| Interruption::Deadline)??;
+        differences.extend(self.addresses.cut_off(key));
         Ok(Checked { attachment: self.attachment(record), differences })
     }
 }

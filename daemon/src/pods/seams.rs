@@ -28,6 +28,14 @@ pub trait Addresses: Debug + Send + Sync {
         request: Request,
         wait: Duration,
     ) -> BoxFuture<'_, Result<Allocation, AllocError>>;
+    /// As [`Ipam::confirm`].
+    fn confirm<'a>(
+        &'a self,
+        key: &'a SandboxKey,
+        wait: Duration,
+    ) -> BoxFuture<'a, Result<(), AllocError>>;
+    /// Why the sandbox's pod is cut off, as far as the pool knows.
+    fn cut_off(&self, key: &SandboxKey) -> Option<String>;
     /// As [`Ipam::release`]: the record goes with it.
     fn release<'a>(&'a self, key: &'a SandboxKey) -> BoxFuture<'a, Result<(), AllocError>>;
     /// The link of an ENI.
@@ -107,6 +115,18 @@ impl Addresses for Pool {
         wait: Duration,
     ) -> BoxFuture<'_, Result<Allocation, AllocError>> {
         self.ipam.allocate(request, wait).boxed()
+    }
+
+    fn confirm<'a>(
+        &'a self,
+        key: &'a SandboxKey,
+        wait: Duration,
+    ) -> BoxFuture<'a, Result<(), AllocError>> {
+        self.ipam.confirm(key, wait).boxed()
+    }
+
+    fn cut_off(&self, key: &SandboxKey) -> Option<String> {
+        self.ipam.snapshot().borrow().cut_off.get(key).cloned()
     }
 
     fn release<'a>(&'a self, key: &'a SandboxKey) -> BoxFuture<'a, Result<(), AllocError>> {

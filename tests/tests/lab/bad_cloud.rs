@@ -2,7 +2,7 @@
 //! nothing is left behind.
 
 use serde_json::{Map, Value, json};
-use terway_lab::driver::Outcome;
+use terway_lab::driver::{Outcome, Verb};
 use terway_lab::ecs::{Fault, FaultKind};
 use terway_lab::lab::leftovers::KernelState;
 use terway_lab::lab::settings::{SG_WEB, TINY, pod_networking};
@@ -122,6 +122,36 @@ async fn a_member_without_a_vlan_id_is_not_served_and_not_kept() {
     bed.fault("DescribeNetworkInterfaces", FaultKind::HideVlan);
     let (_pod, outcome) = bed.add(&PodRequest::trunk(NODE, "web", "web"), 6).await;
     refused(&outcome, 103, &["web", "VLAN"]);
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_whose_member_vanished_is_not_told_that_all_is_well() {
+    let bed = Bed::new("lostmem", "ecs.g7.4xlarge", json!({})).await;
+    let (pod, outcome) = bed.add(&PodRequest::trunk(NODE, "web", "web"), 20).await;
+    assert!(outcome.success, "{}", outcome.message());
+    let again = || async {
+        let node = bed.lab.node(NODE).unwrap();
+        bed.lab.cni(node, Verb::Add, &pod.attachment, &Map::new()).await.unwrap()
+    };
+    assert!(again().await.success, "the same ADD again gives the same");
+    let pods = bed.lab.terwayctl(NODE, "pods").await.unwrap();
+    let member = pods["pods"][0]["eni"].as_str().unwrap();
+    bed.lab.ecs().vanish(member).await.unwrap();
+
+    refused(&again().await, 103, &["web", member, "deleted"]);
+    let enis = bed.lab.terwayctl(NODE, "enis").await.unwrap();
+    let members = enis["enis"].as_array().unwrap().iter();
+    let mut members = members.flat_map(|eni| eni["members"].as_array().unwrap());
+    let shown = members.find(|shown| shown["id"] == member).unwrap();
+    assert_eq!(shown["phase"], "missing", "{shown}");
+    let log = bed.daemon.tail();
+    assert!(log.contains("the cloud does not list a pod's member ENI"), "{log}");
+
+    bed.lab.del_pod(pod).await.unwrap();
+    let (pod, outcome) = bed.add(&PodRequest::trunk(NODE, "web", "web"), 20).await;
+    assert!(outcome.success, "{}", outcome.message());
+    bed.lab.del_pod(pod).await.unwrap();
     bed.end().await;
 }
 

@@ -86,6 +86,12 @@ impl Pool {
         self.fleet.iter().filter(|eni| eni.goal == Goal::Bound && !ports.contains_key(&eni.token))
     }
 
+    /// All ENIs but those that the cloud has lost and that only wait for their last pod to go.
+    fn present(&self) -> impl Iterator<Item = &EniRecord> {
+        let lost = |eni: &EniRecord| self.ports.get(&eni.token).is_some_and(|port| port.lost);
+        self.fleet.iter().filter(move |eni| !lost(eni))
+    }
+
     /// How many more pods those ENIs could serve.
     fn making_room(&self) -> u32 {
         let per_eni = self.settings.capacity.per_eni;
@@ -95,8 +101,8 @@ impl Pool {
     }
 
     fn want_trunk(&mut self, goal: u32, vswitches: &mut VSwitches, now: Duration) {
-        let has = |eni: &Eni<Uplink>| eni.spec.kind == Kind::Trunk && eni.goal == Goal::Bound;
-        if !self.settings.trunking || self.fleet.iter().any(has) {
+        let has = |eni: &&EniRecord| eni.spec.kind == Kind::Trunk && eni.goal == Goal::Bound;
+        if !self.settings.trunking || self.present().any(|eni| has(&eni)) {
             return;
         }
         let pods = goal.saturating_sub(self.supply()).max(1);
@@ -109,7 +115,8 @@ impl Pool {
     fn grow_ports(&mut self, mut missing: u32, vswitches: &VSwitches, now: Duration) -> u32 {
         let (stack, per_eni) = (self.settings.stack, self.settings.capacity.per_eni);
         let grows = |port: &&mut Port| {
-            port.counts() && port.asking.not_before <= now && vswitches.room(&port.vswitch, now) > 0
+            let here = port.counts() && port.missing.is_none();
+            here && port.asking.not_before <= now && vswitches.room(&port.vswitch, now) > 0
         };
         let mut ports: Vec<_> = self.ports.values_mut().filter(grows).collect();
         ports.sort_by_key(|port| (std::cmp::Reverse(port.shelf.used()), port.number));
@@ -209,7 +216,7 @@ impl Pool {
     }
 
     fn may_create(&self, now: Duration) -> Result<(), Hindrance> {
-        let used = u32::try_from(self.fleet.iter().count()).unwrap_or(u32::MAX);
+        let used = u32::try_from(self.present().count()).unwrap_or(u32::MAX);
         let limit = self.max_enis();
         if let Some(error) = self.creation.refused.and(self.creation.trouble.as_ref()) {
             let last_word = Some(error.to_string());

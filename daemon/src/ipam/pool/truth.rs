@@ -31,8 +31,8 @@ pub(crate) struct Truth {
     /// When the last read that was answered began.
     read: Option<Duration>,
     busy: bool,
-    /// Asked for by an event.
-    wanted: Option<Duration>,
+    /// When events asked for a read: one that begins earlier does not serve a later wish.
+    wanted: BTreeSet<Duration>,
     pub(super) not_before: Duration,
     tries: u32,
     /// Why the last read failed.
@@ -44,7 +44,7 @@ pub(crate) struct Truth {
 impl Truth {
     /// To be read at once, and again when nothing can be old news from before `now`.
     pub(super) fn new(now: Duration, lag: Duration) -> Self {
-        let wanted = Some(now.saturating_add(lag));
+        let wanted = BTreeSet::from([now.saturating_add(lag)]);
         Self {
             read: None,
             busy: false,
@@ -61,7 +61,7 @@ impl Truth {
     }
 
     pub(super) fn want(&mut self, at: Duration) {
-        self.wanted = Some(self.wanted.map_or(at, |wanted| wanted.min(at)));
+        self.wanted.insert(at);
     }
 
     pub(super) fn wake(&self, busy: bool, period: Duration) -> Option<Duration> {
@@ -70,7 +70,8 @@ impl Truth {
         }
         let Some(read) = self.read else { return Some(self.not_before) };
         let regular = read.saturating_add(if busy { period } else { CALM });
-        Some(self.wanted.map_or(regular, |wanted| wanted.min(regular)).max(self.not_before))
+        let wanted = self.wanted.first().copied().unwrap_or(regular);
+        Some(wanted.min(regular).max(self.not_before))
     }
 
     fn failed(&mut self, error: CallError, random: &mut Random, now: Duration) {
@@ -82,7 +83,7 @@ impl Truth {
 
     fn succeeded(&mut self, begun: Duration, now: Duration) {
         self.read = Some(begun);
-        self.wanted = self.wanted.filter(|wanted| *wanted > begun);
+        self.wanted.retain(|wanted| *wanted > begun);
         (self.not_before, self.tries, self.trouble) = (now, 0, None);
     }
 }
@@ -97,9 +98,9 @@ impl Pool {
         }
     }
 
-    #[cfg(test)]
-    pub(crate) fn look_now(&mut self, now: Duration) {
-        self.truth.want(now);
+    /// Somebody wants to know more.
+    pub(crate) fn look_at(&mut self, at: Duration) {
+        self.truth.want(at);
     }
 
     /// The cloud's list of this instance's ENIs.
@@ -142,7 +143,6 @@ impl Pool {
             self.truth.want(now + MISSING);
         }
         self.drop_rests(&enis, out);
-        self.drop_lost();
         self.meet_strangers(&enis, vswitches, now);
     }
 
@@ -157,9 +157,12 @@ impl Pool {
         out.notes.extend(gone.into_iter().map(|rest| Change::RemoveRest(rest.eni, rest.address)));
     }
 
-    /// ENIs that the cloud has forgotten go when their last pod has gone.
-    fn drop_lost(&mut self) {
-        let lost = self.ports.iter().filter(|(_, port)| port.lost && port.shelf.used() == 0);
+    /// ENIs that the cloud has forgotten go when their last pod, and the last member of a trunk, has
+    /// gone.
+    pub(crate) fn drop_lost<'a>(&mut self, trunks: impl Iterator<Item = &'a EniId>) {
+        let trunks: BTreeSet<&EniId> = trunks.collect();
+        let empty = |port: &Port| port.shelf.used() == 0 && !trunks.contains(&port.id);
+        let lost = self.ports.iter().filter(|(_, port)| port.lost && empty(port));
         let lost: Vec<ClientToken> = lost.map(|(token, _)| token.clone()).collect();
         for token in lost {
             self.fleet.release(&token);
@@ -278,7 +281,9 @@ impl Port {
 
     fn not_found(&mut self, begun: Duration, lag: Duration, now: Duration) {
         let since = *self.missing.get_or_insert(begun);
-        if self.lost || begun.saturating_sub(since) < lag {
+        let absent = begun.saturating_sub(since);
+        let certain = absent >= lag || (absent >= MISSING && self.settled(begun, lag));
+        if self.lost || !certain {
             return;
         }
         self.lost = true;

@@ -262,7 +262,7 @@ fn an_eni_that_vanishes_is_not_served_from_and_its_pods_are_named() {
     world.acknowledge(0);
     let id = world.allocation(0).unwrap().eni.clone();
     world.cloud.enis.remove(&id);
-    world.state.pool.look_now(world.now);
+    world.state.pool.look_at(world.now);
     world.settle();
     let shown = Snapshot::of(&world.state);
     let lost = shown.enis.enis.iter().find(|eni| eni.id == id.as_str()).unwrap();

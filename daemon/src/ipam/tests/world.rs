@@ -100,6 +100,7 @@ pub(super) struct World {
     /// Effects handed out and not carried out yet.
     pub(super) effects: Vec<(Duration, Effect)>,
     pub(super) now: Duration,
+    confirmed: BTreeMap<Ticket, Result<(), AllocError>>,
     options: Options,
     boot_id: String,
     rested: BTreeMap<IpAddr, Duration>,
@@ -158,6 +159,7 @@ impl World {
             callers: BTreeMap::new(),
             effects: Vec::new(),
             now: START,
+            confirmed: BTreeMap::new(),
             options,
             boot_id,
             rested: BTreeMap::new(),
@@ -172,7 +174,9 @@ impl World {
     }
 
     pub(super) fn event(&mut self, event: Event) {
-        let Outcome { answers, writes, notes, effects } = self.state.step(event, self.now);
+        let Outcome { answers, confirmations, writes, notes, effects } =
+            self.state.step(event, self.now);
+        self.confirmed.extend(confirmations);
         self.disk.notes.extend(notes);
         if !writes.is_empty() {
             self.disk.write(writes);
@@ -276,6 +280,18 @@ impl World {
         self.tickets += 1;
         let ticket = self.tickets;
         self.event(Event::Release { ticket, key: key(n) });
+    }
+
+    /// A sandbox that asks whether it still has what it was given, and is answered within `wait`.
+    pub(super) fn confirm(&mut self, n: u8, wait: Duration) -> Result<(), AllocError> {
+        self.tickets += 1;
+        let (ticket, deadline) = (self.tickets, self.now + wait);
+        self.event(Event::Confirm { ticket, key: key(n), deadline });
+        self.drain();
+        if !self.confirmed.contains_key(&ticket) {
+            self.pass(wait);
+        }
+        self.confirmed.remove(&ticket).unwrap()
     }
 
     pub(super) fn cancel(&mut self, n: u8) {

@@ -240,6 +240,24 @@ impl Addresses for World {
         .boxed()
     }
 
+    fn confirm<'a>(
+        &'a self,
+        key: &'a SandboxKey,
+        _wait: Duration,
+    ) -> BoxFuture<'a, Result<(), AllocError>> {
+        async move {
+            match self.step("confirm", key).await {
+                Step::Works => Ok(()),
+                Step::Fails => Err(no_address()),
+            }
+        }
+        .boxed()
+    }
+
+    fn cut_off(&self, _key: &SandboxKey) -> Option<String> {
+        None
+    }
+
     fn release<'a>(&'a self, key: &'a SandboxKey) -> BoxFuture<'a, Result<(), AllocError>> {
         async move {
             if self.step("release", key).await == Step::Fails {
