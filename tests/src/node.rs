@@ -23,10 +23,9 @@ use tokio::sync::oneshot;
 use crate::namespace::{self, Namespace, Pin, Resident};
 use crate::netlink::Netlink;
 
-pub use cgroup::CGROUP_ROOT;
 pub use pod::PodNs;
 pub use process::Process;
-pub use sweep::down;
+pub use sweep::{down, traces};
 
 pub(crate) use primary::Primary;
 pub(crate) use sweep::kill_inhabitants;

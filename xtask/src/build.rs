@@ -1,4 +1,4 @@
-//! The binaries and eBPF objects, side by side in target/stage/<profile>.
+//! The binaries and eBPF objects, side by side in target/stage/PROFILE.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -26,7 +26,9 @@ pub(crate) fn run() -> Result<()> {
         "cargo deny",
         Command::new("cargo").args(["deny", "check", "bans", "licenses", "sources"]),
     )?;
-    step::run("cargo machete", Command::new("cargo").arg("machete"))?;
+    // With this of ours it takes itself for no subcommand, and its name for a folder.
+    let mut machete = Command::new("cargo");
+    step::run("cargo machete", machete.arg("machete").env_remove("CARGO_PKG_NAME"))?;
     packages.iter().try_for_each(|package| {
         step::run(
             &format!("{package} alone"),

@@ -39,7 +39,7 @@ enum Task {
         #[arg(long)]
         containerd: bool,
     },
-    /// Build the binaries and eBPF objects into target/stage/<profile>.
+    /// Build the binaries and eBPF objects into target/stage/PROFILE (dev or release).
     Build {
         /// Optimised, into target/stage/release (the plugin always is).
         #[arg(long)]

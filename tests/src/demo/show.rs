@@ -97,7 +97,7 @@ pub(super) fn drops(progress: &Progress, facts: &Facts) {
 pub(super) fn left(progress: &Progress, facts: &Facts) {
     if facts.left.is_empty() {
         progress.say(
-            "\nNothing is left: no pod, link, rule, route, neighbour or member ENI; no namespace.",
+            "\nNothing is left: no pod, link, rule, route, neighbour or member ENI; no namespace, mount or cgroup.",
         );
     }
 }

@@ -32,10 +32,5 @@ pub(super) async fn leave(lab: Lab, daemons: Vec<Daemon>) -> Result<Vec<String>>
     try_join_all(daemons.into_iter().map(Daemon::stop)).await?;
     let options = lab.options().clone();
     lab.down().await?;
-    let prefix = format!("{}-", options.name);
-    let names = std::fs::read_dir(crate::namespace::DIRECTORY)?;
-    let names =
-        names.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()));
-    let left = names.filter(|name| name.starts_with(&prefix));
-    Ok(left.map(|name| format!("network namespace {name}")).collect())
+    crate::node::traces(&options.name)
 }

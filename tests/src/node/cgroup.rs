@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::LabName;
 
 /// The parent of all labs' cgroups, below each controller's root.
-pub const CGROUP_ROOT: &str = "/terway-lab";
+const CGROUP_ROOT: &str = "/terway-lab";
 
 /// What of `cpuset` must be filled in before a process may enter.
 const CPUSET: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
@@ -70,6 +70,12 @@ pub(super) fn remove(cgroup: &Path) {
             drop(fs::remove_dir(parent));
         }
     }
+}
+
+/// Where `cgroup` is, by hierarchy.
+pub(super) fn everywhere(cgroup: &Path) -> Vec<PathBuf> {
+    let paths = hierarchies().into_iter().map(|root| below(&root, cgroup));
+    paths.filter(|path| path.exists()).collect()
 }
 
 fn below(root: &Path, cgroup: &Path) -> PathBuf {

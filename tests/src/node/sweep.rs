@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -22,12 +22,7 @@ const LOOKS: u32 = 1000;
 /// Takes down whatever a lab of this name has left, whose process may be dead: processes,
 /// namespaces, cgroups and the nodes' files. Does nothing if there is nothing.
 pub fn down(lab: &LabName, directory: &Path) -> Result<()> {
-    let prefix = format!("{lab}-");
-    let entries = fs::read_dir(namespace::DIRECTORY).into_iter().flatten().flatten();
-    let pins: Vec<_> = entries
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
-        .map(|entry| entry.path())
-        .collect();
+    let pins = pins(lab);
     // A file without its mount has an identity of its own, in which no process can be.
     let identities: Vec<_> =
         pins.iter().filter_map(|path| Namespace::open(path).ok()?.identity().ok()).collect();
@@ -43,6 +38,26 @@ pub fn down(lab: &LabName, directory: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// What of a lab can be seen from the machine: pinned namespaces, mounts, cgroups.
+pub fn traces(lab: &LabName) -> Result<Vec<String>> {
+    let pins = pins(lab);
+    let mut found: Vec<_> = pins.iter().map(|pin| format!("namespace {}", pin.display())).collect();
+    let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
+    let prefix = format!("/{lab}-");
+    let mounts = mounts.lines().filter(|line| line.contains(&prefix));
+    found.extend(mounts.map(|line| format!("mount {line}")));
+    let groups = cgroup::everywhere(&cgroup::of_lab(lab));
+    found.extend(groups.into_iter().map(|group| format!("cgroup {}", group.display())));
+    Ok(found)
+}
+
+fn pins(lab: &LabName) -> Vec<PathBuf> {
+    let prefix = format!("{lab}-");
+    let entries = fs::read_dir(namespace::DIRECTORY).into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+    ours.map(|entry| entry.path()).collect()
 }
 
 /// Kills the processes in these network namespaces and in `cgroup`, and all that descend from

@@ -1,13 +1,17 @@
 //! `terway-lab` as a person uses it.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread::sleep;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use terway_lab::driver::{stage, staged};
 use terway_lab::lab::Document;
+use terway_lab::node::traces;
 
 /// Takes its lab down when the test ends, in whatever way.
 struct Hand {
@@ -39,10 +43,9 @@ impl Hand {
         String::from_utf8(output.stderr).unwrap()
     }
 
-    fn namespaces(&self) -> Vec<String> {
-        let names = fs::read_dir("/run/netns").unwrap();
-        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name.starts_with(&format!("{}-", self.name))).collect()
+    /// What of the lab is on the machine.
+    fn traces(&self) -> Vec<String> {
+        traces(&self.name.parse().unwrap()).unwrap()
     }
 }
 
@@ -81,23 +84,45 @@ fn a_lab_is_made_looked_into_and_taken_down_from_a_shell() {
     // The document knows the lab's name.
     let down = Hand { name: "another", dir: hand.dir.clone() }.succeeds(&["down"]);
     assert!(down.contains("/run/terway-lab-tests/shell/log"), "{down}");
-    assert_eq!(hand.namespaces(), [""; 0]);
+    assert_eq!(hand.traces(), [""; 0]);
     let gone = hand.refuses(&["enter", "node1", "true"]);
     assert!(gone.contains("no lab in /run/terway-lab-tests/shell"), "{gone}");
 }
 
 #[test]
-fn a_killed_lab_is_not_entered_and_is_cleared_away() {
+fn a_killed_lab_is_not_entered_and_all_that_it_left_is_cleared_away() {
     let hand = Hand::new("killed");
-    hand.succeeds(&["up", "--nodes", "1", "--no-daemon"]);
+    hand.succeeds(&["up", "--nodes", "1"]);
+    let daemon = hand.succeeds(&["enter", "node1", "pidof", "terwayd"]);
+    // Like a shim of containerd: it lives on when its parent dies.
+    let start = "setsid -f sleep 1000 >/dev/null 2>&1; pidof sleep";
+    let sleeper = hand.succeeds(&["enter", "node1", "sh", "-c", start]);
+    let node = fs::metadata("/run/netns/killed-node1").unwrap().ino();
+    let on_node = |pid: &str| {
+        let network = fs::metadata(format!("/proc/{pid}/ns/net"));
+        network.is_ok_and(|network| network.ino() == node)
+    };
+    let daemon = daemon.split_whitespace().find(|pid| on_node(pid)).unwrap();
+    let sleeper = sleeper.split_whitespace().find(|pid| on_node(pid)).unwrap();
+
     let lab = Document::read(&hand.dir).unwrap().pid;
     kill(Pid::from_raw(lab.try_into().unwrap()), Signal::SIGKILL).unwrap();
-    while Path::new(&format!("/proc/{lab}/task")).exists() {
-        std::thread::yield_now();
+    let lives = || Document::of_live(&hand.dir).is_ok() || on_node(daemon);
+    for _look in 0..4000 {
+        if !lives() {
+            break;
+        }
+        sleep(Duration::from_millis(5));
     }
-    assert!(!hand.namespaces().is_empty());
+    assert!(!lives(), "the lab's process or the daemon lives on");
+    assert!(on_node(sleeper));
+    assert!(!hand.traces().is_empty());
     let dead = hand.refuses(&["enter", "node1", "true"]);
     assert!(dead.contains(&format!("its process {lab} has ended")), "{dead}");
-    hand.succeeds(&["down"]);
-    assert_eq!(hand.namespaces(), [""; 0]);
+
+    for _twice in 0..2 {
+        hand.succeeds(&["down"]);
+        assert_eq!(hand.traces(), [""; 0]);
+        assert!(!on_node(sleeper) && !hand.dir.join("nodes").exists());
+    }
 }
