@@ -19,8 +19,13 @@ pub(crate) fn read(sysctl: &Sysctl) -> io::Result<Option<u8>> {
     }
 }
 
-/// Sets it.
+/// Sets it. What takes the RTNL lock or resets others when it is written is left if it is right.
 pub(crate) fn write(sysctl: &Sysctl, value: u8) -> io::Result<()> {
+    let heavy =
+        matches!(sysctl, Sysctl::DisableIpv6(_) | Sysctl::Ipv4Forward | Sysctl::Ipv6Forward);
+    if heavy && read(sysctl)? == Some(value) {
+        return Ok(());
+    }
     fs::write(path(sysctl), value.to_string())
 }
 
