@@ -54,6 +54,8 @@ pub(super) struct Actor {
     pub(super) enis: BTreeMap<EniId, (EniSpec, Option<EniLink>)>,
     pub(super) pods: BTreeMap<SandboxKey, PodNetwork>,
     pub(super) tombstones: BTreeSet<Tombstone>,
+    /// Somebody else's filter was seen on the link of a pod: the next pod's will get one too.
+    pub(super) foreign_filters: bool,
     watched: Arc<Mutex<Watched>>,
     next_index: u32,
     /// Counts changes of what is desired.
@@ -89,6 +91,7 @@ pub(super) fn start(options: &Options) -> Result<Threads, DatapathError> {
         enis: BTreeMap::new(),
         pods: BTreeMap::new(),
         tombstones: BTreeSet::new(),
+        foreign_filters: false,
         watched: Arc::new(Mutex::new(watched)),
         next_index: first_index(&survey),
         generation: 0,
@@ -286,8 +289,8 @@ impl Actor {
         let mut plans = 0;
         loop {
             let known = self.pods.get(&key);
-            let foreign_filter = known.is_some_and(|known| known.foreign_filter);
             let again = known.is_some_and(|known| known.pod == pod);
+            let foreign_filter = self.foreign_filters;
             let network = PodNetwork { pod: pod.clone(), foreign_filter };
             let wanted = desired::pod_state(&self.node, &self.found_enis(), &network);
             let addresses = pod.spec.addresses;

@@ -72,7 +72,8 @@ impl Eni {
 #[derive(Debug, Clone)]
 pub(crate) struct PodNetwork {
     pub(crate) pod: Pod,
-    /// Somebody else's filter sits on the host's end and may take our mark away.
+    /// Somebody else's filter sits on the host's end, or is to be expected there, and may take our
+    /// mark away.
     pub(crate) foreign_filter: bool,
 }
 

@@ -141,9 +141,14 @@ impl Actor {
             }
             *link = found;
         }
-        let foreign = survey.foreign_filters();
+        // Who filters one pod filters all of them, and each from its first packet on.
+        if !self.pods.is_empty() {
+            let foreign = survey.foreign_filters();
+            let mut links = self.pods.values().map(|known| known.pod.link.host_index);
+            self.foreign_filters = links.any(|link| foreign.contains(&link));
+        }
         for known in self.pods.values_mut() {
-            known.foreign_filter = foreign.contains(&known.pod.link.host_index);
+            known.foreign_filter = self.foreign_filters;
         }
         let own: BTreeSet<_> = self.found_enis().into_iter().map(|eni| eni.link.name).collect();
         let advertised = survey.advertised.iter().filter(|name| !own.contains(name)).cloned();
