@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use terway_lab::lab::leftovers::{ip, tc};
 use terway_lab::lab::{DaemonSettings, Lab, LabOptions, LabPod, PodRequest};
 use terway_lab::traffic::{Answer, probe};
@@ -142,40 +142,65 @@ async fn the_kernel_has_a_constant_number_of_rules_and_nothing_is_left_after_del
     lab.down().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_eni_has_its_filters_where_the_mission_fixed_them_and_they_are_the_pinned_ones() {
-    let lab = lab("filters").await;
-    let daemon = lab.start_daemon(NODE, &DaemonSettings::default()).await.unwrap();
+/// `(priority, handle, name)` of the filters on one side of a link, each of a program that is pinned.
+async fn programs(lab: &Lab, link: &str, side: &str) -> Vec<(u64, String, String)> {
     let node = &lab.node(NODE).unwrap().node;
-    let listed = lab.terwayctl(NODE, "enis").await.unwrap();
-    let listed = listed.get("enis").and_then(Value::as_array).unwrap();
-    assert!(listed.iter().any(|eni| text(eni, "kind") == "trunk"), "{listed:?}");
-    for eni in listed {
-        let egress = if text(eni, "kind") == "trunk" { "vlan_tag" } else { "source_guard" };
-        for (direction, priority, program) in
-            [("ingress", 20_000, None), ("egress", 50_001, Some(egress))]
-        {
-            let link = text(eni, "link");
-            let filters =
-                tc(node, &format!("-j filter show dev {link} {direction}")).await.unwrap();
-            let ours: Vec<_> = filters.iter().filter(|one| one.get("options").is_some()).collect();
-            assert_eq!(ours.len(), 1, "{link} {direction}: {filters:?}");
-            assert_eq!(number(ours[0], "pref"), priority);
-            let options = &ours[0]["options"];
-            assert_eq!(text(options, "handle"), "0x1");
-            let name = text(options, "bpf_name");
-            assert!(program.is_none_or(|program| program == name), "{name}");
-            let id = number(&options["prog"], "id");
-            let shown = node
-                .command("bpftool")
-                .args(["-j", "-f", "prog", "show", "id", &id.to_string()])
-                .output()
-                .await
-                .unwrap();
-            let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
-            let pins = shown.get("pinned").and_then(Value::as_array).cloned().unwrap_or_default();
-            assert!(!pins.is_empty(), "program {id} ({name}) on {link} is not pinned: {shown}");
+    let mut found = Vec::new();
+    for filter in lab.filters(NODE, link, side).await.unwrap() {
+        let id = filter.program_id.to_string();
+        let mut show = node.command("bpftool");
+        let shown = show.args(["-j", "-f", "prog", "show", "id", &id]).output().await.unwrap();
+        let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+        let pins = shown.get("pinned").and_then(Value::as_array).cloned().unwrap_or_default();
+        assert!(
+            !pins.is_empty(),
+            "program {id} ({}) on {link} is not pinned: {shown}",
+            filter.name
+        );
+        found.push((filter.priority, filter.handle, filter.name));
+    }
+    found
+}
+
+/// The node's shared addresses do not fit the trunk's own: a second ENI carries the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_link_has_the_filters_that_the_mission_fixed_and_no_other_and_they_are_the_pinned_ones()
+ {
+    let mut options = LabOptions::for_test("filters", 1).unwrap();
+    "ecs.u1-c1m4.xlarge".clone_into(&mut options.nodes[0].kind);
+    let lab = Lab::up(options).await.unwrap();
+    let more = json!({ "ip_stack": "ipv4", "min_pool_size": 12, "max_pool_size": 15 });
+    let more = more.as_object().unwrap().clone();
+    let settings = DaemonSettings { more, ..DaemonSettings::default() };
+    let daemon = lab.start_daemon(NODE, &settings).await.unwrap();
+    let mut pods = Vec::new();
+    for request in [PodRequest::shared(NODE, "shared-a"), PodRequest::trunk(NODE, "web-a", "web")] {
+        pods.push(lab.add_pod(&request).await.unwrap());
+    }
+    let mut links = Vec::new();
+    for eni in lab.terwayctl(NODE, "enis").await.unwrap()["enis"].as_array().unwrap() {
+        let (ingress, egress) = match text(eni, "kind") {
+            "trunk" => ("vlan_untag", "vlan_tag"),
+            "secondary" => ("eni_ingress", "source_guard"),
+            other => panic!("{other}"),
+        };
+        links.push((text(eni, "link").to_owned(), (20_000, ingress), (50_001, egress)));
+    }
+    let mut kinds: Vec<_> = links.iter().map(|(_, ingress, _)| ingress.1).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["eni_ingress", "vlan_untag"], "one trunk and one shared ENI");
+    for pod in lab.terwayctl(NODE, "pods").await.unwrap()["pods"].as_array().unwrap() {
+        links.push((text(pod, "host_link").to_owned(), (100, "from_pod"), (100, "to_pod")));
+    }
+    assert_eq!(links.len(), 4, "{links:?}");
+    for (link, ingress, egress) in links {
+        for (side, (priority, name)) in [("ingress", ingress), ("egress", egress)] {
+            let expected = [(priority, "0x1".to_owned(), name.to_owned())];
+            assert_eq!(programs(&lab, &link, side).await, expected, "{link} {side}");
         }
+    }
+    for pod in pods {
+        lab.del_pod(pod).await.unwrap();
     }
     daemon.stop().await.unwrap();
     lab.down().await.unwrap();
