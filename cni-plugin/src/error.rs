@@ -103,7 +103,10 @@ impl Error {
             Self::Stdin(source) | Self::Stdout(source) | Self::Runtime(source) => {
                 source.to_string()
             }
-            Self::Namespace { source, .. } => source.to_string(),
+            Self::Namespace { source, .. } => format!(
+                "{source}; CNI_NETNS must name a network namespace of the sandbox's own that root \
+                 can open"
+            ),
             Self::Queue { dir, source, .. } => format!(
                 "{source}; make {} a directory that root can write, or start terwayd: the address \
                  stays in use until a DEL gets through or terwayd collects it",

@@ -7,6 +7,7 @@ mod actor;
 mod desired;
 mod diff;
 mod error;
+mod foreign;
 mod kernel;
 mod names;
 mod reaper;
@@ -29,7 +30,7 @@ use actor::{Actor, Threads};
 pub use error::DatapathError;
 use kernel::survey::{self, Survey};
 use repair::Mended;
-use types::Verdict;
+use types::{Dev, Verdict};
 
 /// An ENI whose NIC is plugged into this node, as the cloud describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +63,7 @@ pub struct EniLink {
     pub index: LinkIndex,
     /// Its name, as the node calls it.
     pub name: IfName,
-    /// Bytes.
+    /// Bytes, as it came: a change by others is put right.
     pub mtu: u32,
 }
 
@@ -367,6 +368,12 @@ impl Datapath {
         self.0.reader.ask(move |()| survey::filters(&devs)).await?
     }
 
+    /// Somebody else's filters on our links that run before one of ours, as the last repair saw
+    /// them, one phrase each: where they end the chain, ours does not run.
+    pub async fn foreign_ahead(&self) -> Result<Vec<String>, DatapathError> {
+        self.0.owner.ask(|actor| actor.foreign_ahead()).await
+    }
+
     /// The ENIs that were set, and their links as last seen.
     pub async fn enis(&self) -> Result<Vec<(EniSpec, Option<EniLink>)>, DatapathError> {
         self.0.owner.ask(|actor| actor.enis()).await
@@ -385,6 +392,24 @@ impl Datapath {
     /// Links that the reaper has still to delete.
     pub fn reaper_queue(&self) -> usize {
         self.0.reaper.queued()
+    }
+}
+
+impl EniLink {
+    /// As found. Its MTU stays what it was when the link came, and repair sees to that: pods were
+    /// given it.
+    fn seen(known: Option<&Self>, found: &survey::Link) -> Self {
+        let Dev { index, name } = found.dev.clone();
+        let known = known.filter(|known| known.index == index);
+        Self { index, name, mtu: known.map_or(found.mtu, |known| known.mtu) }
+    }
+}
+
+impl PodSpec {
+    /// Whether the pod reaches by this interface whatever it has no other route to. Runtimes give
+    /// this name to a pod's first interface; a further one leaves that way alone.
+    pub fn is_first(&self) -> bool {
+        self.ifname.as_str() == "eth0"
     }
 }
 

@@ -34,6 +34,8 @@ pub trait Kernel: fmt::Debug + Send + Sync {
     fn filters(&self) -> BoxFuture<'_, Result<Vec<FilterView>, DatapathError>>;
     /// As [`Datapath::drops`].
     fn drops(&self) -> BoxFuture<'_, Result<Vec<(&'static str, u64)>, DatapathError>>;
+    /// As [`Datapath::foreign_ahead`].
+    fn foreign_ahead(&self) -> BoxFuture<'_, Result<Vec<String>, DatapathError>>;
     /// As [`Datapath::reaper_queue`].
     fn reaper_queue(&self) -> usize;
 }
@@ -49,6 +51,10 @@ impl Kernel for Datapath {
 
     fn drops(&self) -> BoxFuture<'_, Result<Vec<(&'static str, u64)>, DatapathError>> {
         self.drops().boxed()
+    }
+
+    fn foreign_ahead(&self) -> BoxFuture<'_, Result<Vec<String>, DatapathError>> {
+        self.foreign_ahead().boxed()
     }
 
     fn reaper_queue(&self) -> usize {
@@ -147,10 +153,12 @@ impl Debug for DebugService {
 async fn fill(reply: &mut StatusReply, shown: &Shown) -> Result<(), Status> {
     let drops = shown.kernel.drops().await.map_err(|error| unread(&error))?;
     let drop = |(cause, packets): (&str, u64)| Drop { cause: cause.to_owned(), packets };
+    let ahead = shown.kernel.foreign_ahead().await.map_err(|error| unread(&error))?;
     let queued = shown.pods.queue_len().await.map_err(|error| unread(&error))?;
     reply.instance_id.clone_from(&shown.instance_id);
     reply.instance_type.clone_from(&shown.instance_type);
     reply.drops = drops.into_iter().map(drop).collect();
+    reply.foreign_filters_ahead = ahead;
     reply.del_queue = count(queued);
     reply.reaper_queue = count(shown.kernel.reaper_queue());
     let snapshot = Arc::clone(&shown.pool.borrow());

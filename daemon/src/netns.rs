@@ -1,7 +1,7 @@
 //! The only `setns`: a network namespace belongs to a thread that enters it and then dies, so there
 //! is nothing to restore and no thread of a runtime ever moves.
 
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
@@ -55,6 +55,18 @@ pub enum NetNsError {
     },
 }
 
+impl NetNsError {
+    /// Whether it is there, and not for us.
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Self::Open { source, .. } | Self::Enter { source, .. } => {
+                source.kind() == io::ErrorKind::PermissionDenied
+            }
+            Self::Thread { .. } | Self::Panicked { .. } => false,
+        }
+    }
+}
+
 impl NetNs {
     /// Opens the namespace at `path`.
     pub fn open(path: &Path) -> Result<Self, NetNsError> {
@@ -65,10 +77,9 @@ impl NetNs {
         }
     }
 
-    /// Whether it is the namespace that the calling thread is in.
-    pub fn is_current(&self) -> io::Result<bool> {
-        let (own, this) = (std::fs::metadata("/proc/thread-self/ns/net")?, self.file.metadata()?);
-        Ok((own.dev(), own.ino()) == (this.dev(), this.ino()))
+    /// As [`is_the_nodes`].
+    pub fn is_the_nodes(&self) -> io::Result<bool> {
+        Ok(is_the_nodes(&self.file.metadata()?))
     }
 
     /// Runs `job` in the namespace, on a thread of its own, and waits for it. Sockets opened there
@@ -90,6 +101,14 @@ impl NetNs {
     }
 }
 
+/// Whether it is the namespace that the calling thread is in, or that of the first process: a
+/// daemon that runs in a namespace of its own must not take the host's for a pod's.
+pub fn is_the_nodes(found: &Metadata) -> bool {
+    let known = ["/proc/thread-self/ns/net", "/proc/1/ns/net"].map(fs::metadata);
+    // Who may not look at the first process may not enter its namespace either.
+    known.iter().flatten().any(|own| (own.dev(), own.ino()) == (found.dev(), found.ino()))
+}
+
 impl AsRawFd for NetNs {
     fn as_raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
@@ -107,7 +126,7 @@ mod tests {
         let own = NetNs::open("/proc/self/ns/net".as_ref()).unwrap();
         let caller = thread::current().id();
         assert_ne!(own.run(|| thread::current().id()).unwrap(), caller);
-        assert!(own.is_current().unwrap());
+        assert!(own.is_the_nodes().unwrap());
     }
 
     #[test]

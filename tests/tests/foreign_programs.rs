@@ -90,6 +90,24 @@ fn client(address: IpAddr) -> IpAddr {
     if address.is_ipv4() { OUTSIDE_V4.into() } else { OUTSIDE_V6.into() }
 }
 
+/// Waits until `terwayctl status` names these, and no other.
+async fn said_to_run_before_ours(lab: &Lab, expected: &BTreeSet<String>) {
+    let mut said = Value::Null;
+    let look = timeout(LIMIT, async {
+        loop {
+            said = lab.terwayctl(NODE, "status").await.unwrap()["foreign_filters_ahead"].take();
+            let all = said.as_array().unwrap().iter();
+            if all.map(|one| one.as_str().unwrap().to_owned()).collect::<BTreeSet<_>>() == *expected
+            {
+                return;
+            }
+            sleep(LOOK).await;
+        }
+    });
+    let in_time = look.await.is_ok();
+    assert!(in_time, "expected {expected:?}, and it is {said}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_sees_every_frame_untagged_and_in_order_over_a_hundred_reloads() {
     let lab = Lab::up(LabOptions::for_test("stranger", 1).unwrap()).await.unwrap();
@@ -99,10 +117,27 @@ async fn a_stranger_sees_every_frame_untagged_and_in_order_over_a_hundred_reload
     let pod = lab.add_pod(&PodRequest::trunk(NODE, "web-a", "web")).await.unwrap();
     let (trunk, (host, _)) = (trunk(&lab).await, of_pod(&lab, &pod).await);
     let mut watching = Vec::new();
-    for link in [&trunk, &host] {
+    let mut expected = BTreeSet::new();
+    for (link, before) in [
+        (
+            &trunk,
+            format!("probe_egress on {} egress at 25000, before vlan_tag at 50001", trunk.name),
+        ),
+        (
+            &host,
+            "probe_ingress on pods' links ingress at 25000, before set_mark at 50001".to_owned(),
+        ),
+    ] {
         for deed in [Deed::WatchIngress, Deed::WatchEgress] {
             watching.push((link, deed, Stranger::attach(&node, &link.name, deed).await.unwrap()));
         }
+        expected.insert(before);
+        said_to_run_before_ours(&lab, &expected).await;
+    }
+    let log = std::fs::read_to_string(daemon.log()).unwrap();
+    for one in &expected {
+        let lines = log.lines().filter(|line| line.contains(one.as_str()) && line.contains("WARN"));
+        assert_eq!(lines.count(), 1, "{one}:\n{log}");
     }
     let before = strangers(&lab, &[&trunk, &host]).await;
     assert_eq!(before.len(), 4, "{before:?}");

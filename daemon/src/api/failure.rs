@@ -96,7 +96,9 @@ fn reason(error: &PodError) -> Reason {
 
 fn datapath(error: &DatapathError) -> Reason {
     match error {
+        DatapathError::Namespace { source, .. } if source.is_closed() => Reason::Io,
         DatapathError::Namespace { .. } | DatapathError::UnknownPod(_) => Reason::UnknownContainer,
+        DatapathError::Occupied { .. } => Reason::BadEnvironment,
         DatapathError::OwnNamespace { .. } => Reason::OwnNamespace,
         DatapathError::NoLink { .. }
         | DatapathError::UnknownEni { .. }
@@ -114,7 +116,11 @@ fn details(error: &PodError) -> String {
         PodError::Address(error) => return error.details(),
         PodError::NamespaceGone(_) => "the sandbox has ended; nothing was left behind",
         PodError::Unknown => "it was never added here, or a DEL has removed it; add it again",
-        PodError::NotANamespace(_) | PodError::OwnNamespace(_) => {
+        PodError::NotANamespace(_) => {
+            "CNI_NETNS must name a network namespace of the pod's own, and terwayd must see the \
+             runtime's mounts (in a container: mountPropagation HostToContainer); nothing was done"
+        }
+        PodError::OwnNamespace(_) => {
             "CNI_NETNS must name a network namespace of the pod's own; nothing was done"
         }
         PodError::OtherNamespace { .. } => "nothing was changed",
@@ -127,6 +133,14 @@ fn details(error: &PodError) -> String {
         PodError::Datapath(error) => match &**error {
             DatapathError::Unsupported { feature, .. } => {
                 return format!("run a kernel that has {feature}; nothing was left behind");
+            }
+            DatapathError::Occupied { .. } => {
+                "remove that link, or give another CNI_IFNAME, or give each sandbox a namespace of \
+                 its own; nothing was left behind"
+            }
+            DatapathError::Namespace { source, .. } if source.is_closed() => {
+                "terwayd must be root with CAP_SYS_ADMIN, and see the runtime's mounts; nothing was \
+                 left behind"
             }
             _ => "what was begun was undone; the daemon's log has more",
         },
@@ -145,6 +159,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::netns::NetNsError;
 
     fn subject() -> Subject {
         Subject {
@@ -175,6 +190,19 @@ mod tests {
             feature: "CONFIG_NET_CLS_BPF",
             source: io::Error::from_raw_os_error(2),
         };
+        let occupied = |whose| DatapathError::Occupied {
+            ifname: "eth0".parse().unwrap(),
+            netns: PathBuf::from("/run/netns/a"),
+            whose,
+        };
+        let closed = DatapathError::Namespace {
+            owner: "sandbox terway/a/eth0".to_owned(),
+            source: NetNsError::Open {
+                path: gone.clone(),
+                source: io::Error::from_raw_os_error(13),
+            },
+        };
+        let other = subject().key.map(Box::new);
         let mtu = PodError::Mtu { asked: 9000, limit: 1500, link: "eth1".to_owned() };
         let errors = [
             PodError::NamespaceGone(gone.clone()),
@@ -189,6 +217,9 @@ mod tests {
             PodError::Interrupted(Interruption::Stopping),
             PodError::from(refused()),
             PodError::from(unsupported),
+            PodError::from(occupied(None)),
+            PodError::from(occupied(other)),
+            PodError::from(closed),
             PodError::Panicked,
         ];
         let lines = errors.map(|error| {
@@ -200,7 +231,7 @@ mod tests {
         3 ADD of pod default/web-0 (container 0123456789ab, eth0): network namespace /run/netns/a does not exist
             the sandbox has ended; nothing was left behind
         4 ADD of pod default/web-0 (container 0123456789ab, eth0): /run/netns/a is not a network namespace
-            CNI_NETNS must name a network namespace of the pod's own; nothing was done
+            CNI_NETNS must name a network namespace of the pod's own, and terwayd must see the runtime's mounts (in a container: mountPropagation HostToContainer); nothing was done
         8 ADD of pod default/web-0 (container 0123456789ab, eth0): network namespace /run/netns/a is the node's own
             CNI_NETNS must name a network namespace of the pod's own; nothing was done
         4 ADD of pod default/web-0 (container 0123456789ab, eth0): the sandbox is attached already, in network namespace /run/netns/a, not /run/netns/b; a DEL must come first
@@ -221,6 +252,12 @@ mod tests {
             what was begun was undone; the daemon's log has more
         105 ADD of pod default/web-0 (container 0123456789ab, eth0): the kernel cannot do this: filter add dev eth1 egress; needed is CONFIG_NET_CLS_BPF: No such file or directory (os error 2)
             run a kernel that has CONFIG_NET_CLS_BPF; nothing was left behind
+        4 ADD of pod default/web-0 (container 0123456789ab, eth0): CNI_IFNAME eth0: the namespace /run/netns/a (CNI_NETNS) has a link eth0 already, which is none of terwayd's
+            remove that link, or give another CNI_IFNAME, or give each sandbox a namespace of its own; nothing was left behind
+        4 ADD of pod default/web-0 (container 0123456789ab, eth0): CNI_IFNAME eth0: the namespace /run/netns/a (CNI_NETNS) has a link eth0 already, that of sandbox terway/0123456789abcdef0123456789abcdef/eth0
+            remove that link, or give another CNI_IFNAME, or give each sandbox a namespace of its own; nothing was left behind
+        5 ADD of pod default/web-0 (container 0123456789ab, eth0): the network namespace of sandbox terway/a/eth0: cannot open network namespace /run/netns/a: Permission denied (os error 13)
+            terwayd must be root with CAP_SYS_ADMIN, and see the runtime's mounts; nothing was left behind
         999 ADD of pod default/web-0 (container 0123456789ab, eth0): the daemon failed at an unexpected place; its log has the panic
             this is a bug of terwayd; please report it with the log
         "#);

@@ -12,7 +12,8 @@ const GATEWAY_V4: &str = "169.254.1.1";
 /// The pod's next hop for IPv6.
 const GATEWAY_V6: &str = "fe80::1";
 
-/// Interfaces: the pod's end, the node's end, the ENI. Addresses are the pod's end's.
+/// Interfaces: the pod's end, the node's end, the ENI. Addresses are the pod's end's. A further
+/// interface of a pod claims no default route.
 pub fn of(attachment: &Attachment) -> AddReply {
     let pod = &attachment.record.pod;
     let mut interfaces = vec![
@@ -39,7 +40,7 @@ pub fn of(attachment: &Attachment) -> AddReply {
     AddReply {
         interfaces,
         ips: addresses.iter().map(ip).collect(),
-        routes: addresses.iter().map(route).collect(),
+        routes: if pod.spec.is_first() { addresses.iter().map(route).collect() } else { vec![] },
     }
 }
 

@@ -166,6 +166,7 @@ pub(super) fn status(reply: &StatusReply) -> String {
         ("queued DELs", reply.del_queue.to_string()),
         ("links to delete", reply.reaper_queue.to_string()),
         ("dropped", if dropped.is_empty() { "nothing".to_owned() } else { dropped.join(", ") }),
+        ("foreign filters", or_none_ahead(&reply.foreign_filters_ahead)),
         ("last cloud error", reply.last_cloud_error.clone()),
     ];
     let mut table = plain();
@@ -173,6 +174,14 @@ pub(super) fn status(reply: &StatusReply) -> String {
         table.add_row([name, or_nothing(&value)]);
     }
     tidy(&table)
+}
+
+/// A line each.
+fn or_none_ahead(filters: &[String]) -> String {
+    match filters {
+        [] => "none before ours".to_owned(),
+        filters => filters.join("\n"),
+    }
 }
 
 fn lines(header: &[&str], none: &str, rows: impl Iterator<Item = Vec<String>>) -> String {
@@ -352,6 +361,10 @@ mod tests {
                 Drop { cause: "spoofed_source".to_owned(), packets: 2 },
                 Drop { cause: "unknown_vlan".to_owned(), packets: 0 },
             ],
+            foreign_filters_ahead: vec![
+                "x on eth1 egress at 1, before vlan_tag at 50001".to_owned(),
+                "y on eth2 egress at 1, before vlan_tag at 50001".to_owned(),
+            ],
             ..StatusReply::default()
         };
         insta::assert_snapshot!(status(&reply), @r#"
@@ -367,6 +380,8 @@ mod tests {
         queued DELs       0
         links to delete   0
         dropped           2 spoofed_source
+        foreign filters   x on eth1 egress at 1, before vlan_tag at 50001
+                          y on eth2 egress at 1, before vlan_tag at 50001
         last cloud error  -
         "#);
     }

@@ -13,11 +13,12 @@ use tokio::sync::watch;
 use super::desired::{self, Eni, Node, PodNetwork, Tombstone};
 use super::diff::diff;
 use super::error::{first, refused};
+use super::foreign::{Ahead, Seen};
 use super::kernel::survey::{self, Link, Scope, Survey};
 use super::kernel::watch::{Told, Watched};
 use super::kernel::{Failure, Kernel, KernelError, OnError, has_ipv6};
 use super::reaper::Reaper;
-use super::types::{Dev, Op, State, objects};
+use super::types::{Change, Inside, Object, Op, Place, State, objects};
 use super::worker::Worker;
 use super::{
     Changes, DatapathError, EniKind, EniLink, EniSpec, Options, Pod, PodLink, PodSpec, Primary,
@@ -56,6 +57,8 @@ pub(super) struct Actor {
     pub(super) tombstones: BTreeSet<Tombstone>,
     /// Somebody else's filter was seen on the link of a pod: the next pod's will get one too.
     pub(super) foreign_filters: bool,
+    /// Somebody else's filters before ours as last seen; each was told of.
+    pub(super) ahead: Seen,
     watched: Arc<Mutex<Watched>>,
     next_index: u32,
     /// Counts changes of what is desired.
@@ -92,6 +95,7 @@ pub(super) fn start(options: &Options) -> Result<Threads, DatapathError> {
         pods: BTreeMap::new(),
         tombstones: BTreeSet::new(),
         foreign_filters: false,
+        ahead: Seen::new(),
         watched: Arc::new(Mutex::new(watched)),
         next_index: first_index(&survey),
         generation: 0,
@@ -192,8 +196,8 @@ impl Actor {
         links: &[Link],
     ) -> Result<Option<EniLink>, DatapathError> {
         let Some(found) = survey::nic(links, spec.mac) else { return Ok(None) };
-        let Dev { index, name } = found.dev.clone();
-        let link = EniLink { index, name, mtu: found.mtu };
+        let known = self.enis.get(&spec.id).and_then(|(_, link)| link.as_ref());
+        let link = EniLink::seen(known, found);
         let eni = Eni { spec: spec.clone(), link: link.clone() };
         self.enis.insert(spec.id.clone(), (spec.clone(), Some(link.clone())));
         self.rewrite();
@@ -307,12 +311,23 @@ impl Actor {
             if !again {
                 self.roll_back(&key);
             }
+            if matches!(failure.error, KernelError::Occupied) {
+                return Err(self.occupied(pod.spec));
+            }
             plans += 1;
             if !matches!(failure.error, KernelError::Taken) || again || plans == PLANS {
                 return Err(refused(&format_args!("sandbox {key}"), failure));
             }
             pod.link = self.plan_pod(&pod.spec)?;
         }
+    }
+
+    fn occupied(&self, spec: PodSpec) -> DatapathError {
+        let PodSpec { key, ifname, netns, .. } = spec;
+        let others = self.pods.values().map(|known| &known.pod.spec);
+        let mut others = others.filter(|other| (&other.ifname, &other.netns) == (&ifname, &netns));
+        let whose = others.find(|other| other.key != key).map(|other| Box::new(other.key.clone()));
+        DatapathError::Occupied { ifname, netns, whose }
     }
 
     pub(super) fn settle(&mut self, host: LinkIndex) {
@@ -358,9 +373,25 @@ impl Actor {
         let after = after.within(&before);
         self.forget(&before, &after);
         let mut gone = before;
-        gone.pods.clear();
+        let insides = std::mem::take(&mut gone.pods);
         let kept = State { pods: BTreeMap::new(), ..after };
-        self.kernel.run(&diff(&gone, &kept), OnError::Continue, Point::DelStep)
+        let mut failures = self.kernel.run(&diff(&gone, &kept), OnError::Continue, Point::DelStep);
+        failures.extend(self.leave(insides));
+        failures
+    }
+
+    /// Takes the rules out of pods' namespaces, for only they do not go with the link. A namespace
+    /// that is gone took them along.
+    fn leave(&mut self, insides: BTreeMap<SandboxKey, Inside>) -> Vec<Failure> {
+        let rules = insides.into_iter().flat_map(|(key, Inside { netns, objects })| {
+            let rules = objects.into_values().filter(|object| matches!(object, Object::Rule(_)));
+            let place = Place::Pod(key, netns);
+            rules.map(move |rule| Op::new(place.clone(), Change::Remove(rule)))
+        });
+        let ops: Vec<Op> = rules.collect();
+        let mut failures = self.kernel.run(&ops, OnError::Continue, Point::DelStep);
+        failures.retain(|failure| matches!(failure.error, KernelError::Refused(_)));
+        failures
     }
 
     pub(super) fn bury(&mut self, addresses: IpPair) -> Result<(), DatapathError> {
@@ -408,6 +439,14 @@ impl Actor {
 
     pub(super) fn enis(&self) -> Vec<(EniSpec, Option<EniLink>)> {
         self.enis.values().cloned().collect()
+    }
+
+    pub(super) fn foreign_ahead(&self) -> Vec<String> {
+        let one = |(ahead, links): (&Ahead, &BTreeSet<LinkIndex>)| match links.len() {
+            0 | 1 => ahead.to_string(),
+            many => format!("{ahead} ({many} links)"),
+        };
+        self.ahead.iter().map(one).collect()
     }
 
     pub(super) fn primary(&self) -> Primary {

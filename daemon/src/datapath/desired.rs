@@ -126,6 +126,7 @@ pub(crate) fn eni_objects(node: &Node, eni: &Eni) -> Objects {
     let mut all = vec![
         Object::Eni { link: dev.clone(), mac: eni.spec.mac },
         Object::LinkSysctl(Sysctl::RpFilter(dev.name.clone()), LOOSE),
+        Object::Mtu(dev.clone(), eni.link.mtu),
         Object::Up(dev.clone()),
     ];
     if node.ipv6 {
@@ -151,7 +152,7 @@ pub(crate) fn eni_objects(node: &Node, eni: &Eni) -> Objects {
 }
 
 fn eni_routes(eni: &Eni, family: Family) -> impl Iterator<Item = Object> {
-    let (table, to) = (Table::Eni(eni.table()), default_route(family));
+    let (table, to) = (Table::Link(eni.table()), default_route(family));
     let gateway = eni.spec.gateway.iter().find(|gateway| Family::of(*gateway) == family);
     let default = gateway.map(|gateway| {
         let hop = Hop::Gateway(eni.dev(), gateway);
@@ -208,7 +209,7 @@ pub(crate) fn pod_state(node: &Node, enis: &[Eni], network: &PodNetwork) -> Stat
 /// Every pod is in every ENI's table: local delivery does not depend on the order of rules.
 pub(crate) fn pod_routes(eni: &Eni, pod: &Pod) -> impl Iterator<Item = Object> {
     let host = Dev { index: pod.link.host_index, name: pod.link.host.clone() };
-    let table = Table::Eni(eni.table());
+    let table = Table::Link(eni.table());
     pod.spec.addresses.iter().map(move |address| Object::Route(local_route(table, &host, address)))
 }
 
@@ -296,15 +297,35 @@ fn inside(pod: &Pod) -> Vec<Object> {
             let hop = Hop::Local(eth0.clone());
             all.push(Object::Route(Route { table: Table::Local, to, metric, hop, source: None }));
         }
-        all.push(Object::Route(Route {
+        let default = Route {
             table: Table::Main,
             to: default_route(family),
             metric: default_metric(family),
             hop: Hop::Gateway(eth0.clone(), via),
             source: None,
-        }));
+        };
+        if spec.is_first() {
+            all.push(Object::Route(default));
+        } else {
+            all.extend(further(link.pod_index, address, default));
+        }
     }
     all
+}
+
+/// A further interface of a pod. What has its address leaves by it, for the other's anti-spoof
+/// would drop that; in main it comes behind every other default route, and takes no one's place.
+fn further(link: LinkIndex, own: IpAddr, default: Route) -> [Object; 3] {
+    let table = TableId::of(link);
+    let rule = Rule {
+        family: Family::of(own),
+        priority: PRIORITY_TABLE,
+        selector: Selector::From(own),
+        verdict: Verdict::Lookup(table),
+    };
+    let last = Route { metric: link.get(), ..default.clone() };
+    let by_source = Route { table: Table::Link(table), ..default };
+    [Object::Route(by_source), Object::Route(last), Object::Rule(rule)]
 }
 
 /// What is off on a pod's link, if it has IPv6: a runtime may have turned IPv6 itself off in a

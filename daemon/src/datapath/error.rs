@@ -2,9 +2,10 @@
 
 use std::fmt::Display;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use model::{EniId, Mac, SandboxKey};
+use model::{EniId, IfName, Mac, SandboxKey};
 use nix::errno::Errno;
 
 use super::kernel::{Failure, KernelError, errno};
@@ -29,6 +30,23 @@ pub enum DatapathError {
     OwnNamespace {
         /// Whose.
         owner: String,
+    },
+    /// The pod's namespace has a link of that name.
+    #[error(
+        "CNI_IFNAME {ifname}: the namespace {} (CNI_NETNS) has a link {ifname} already, {}",
+        netns.display(),
+        whose.as_ref().map_or_else(
+            || "which is none of terwayd's".to_owned(),
+            |other| format!("that of sandbox {other}"),
+        )
+    )]
+    Occupied {
+        /// The name.
+        ifname: IfName,
+        /// The namespace.
+        netns: PathBuf,
+        /// Who has it, if it is one of ours.
+        whose: Option<Box<SandboxKey>>,
     },
     /// The NIC did not come.
     #[error(
@@ -113,9 +131,10 @@ pub(super) fn refused(owner: &dyn Display, failure: Failure) -> DatapathError {
             DatapathError::Namespace { owner: owner.to_string(), source }
         }
         KernelError::OwnNamespace => DatapathError::OwnNamespace { owner: owner.to_string() },
-        KernelError::Taken => {
+        KernelError::Taken | KernelError::Occupied => {
             DatapathError::Refused { what, source: io::ErrorKind::AlreadyExists.into() }
         }
+        KernelError::NotRun => DatapathError::Refused { what, source: io::Error::other(error) },
     }
 }
 

@@ -79,6 +79,12 @@ pub(crate) enum KernelError {
     /// A link of somebody else has a name or a number of ours, here or in the pod's namespace.
     #[error("its name or index, or its peer's, belongs to another link")]
     Taken,
+    /// The name of the pod's end belongs to another link, in the pod's namespace.
+    #[error("the pod's namespace has a link of that name already")]
+    Occupied,
+    /// Something before it failed.
+    #[error("it was not run, or its answer was not seen")]
+    NotRun,
 }
 
 impl From<io::Error> for KernelError {
@@ -115,6 +121,7 @@ impl Means<'_> {
             (
                 Place::Node,
                 Object::Filter { .. }
+                | Object::Mtu(..)
                 | Object::Up(_)
                 | Object::Address(..)
                 | Object::Neighbour(..)
@@ -243,22 +250,24 @@ impl Kernel {
 
     fn make_pair(&mut self, pair: &Pair) -> Result<(), KernelError> {
         let netns = NetNs::open(&pair.netns)?;
-        if netns.is_current()? {
+        if netns.is_the_nodes()? {
             return Err(KernelError::OwnNamespace);
         }
         let create = write::pair(pair, netns.as_raw_fd());
         match self.socket.run_one(create.clone()) {
-            Err(error) if matches!(errno(&error), Some(Errno::EEXIST | Errno::EBUSY)) => {
-                match self.standing(pair)? {
-                    Standing::Ours(link) => {
-                        let mend = write::mend_host(pair, &link.dev.name, link.mac);
-                        return Ok(self.socket.run_one(mend)?);
-                    }
-                    Standing::Reaped(index) => self.delete(index)?,
-                    Standing::Foreign => return Err(KernelError::Taken),
+            Err(error) if exists(&error) => match self.standing(pair)? {
+                Standing::Ours(link) => {
+                    let mend = write::mend_host(pair, &link.dev.name, link.mac);
+                    return Ok(self.socket.run_one(mend)?);
                 }
-                self.socket.run_one(create)?;
-            }
+                Standing::Reaped(index) => {
+                    self.delete(index)?;
+                    self.socket.run_one(create).map_err(|error| {
+                        if exists(&error) { in_the_way(pair, &netns) } else { error.into() }
+                    })?;
+                }
+                Standing::Foreign => return Err(in_the_way(pair, &netns)),
+            },
             result => result?,
         }
         let alias = LinkAttribute::IfAlias(pair.alias.clone());
@@ -323,23 +332,40 @@ impl Kernel {
     pub(crate) fn link(&mut self, index: LinkIndex) -> io::Result<Option<Link>> {
         let mut message = LinkMessage::default();
         message.header.index = index.get();
-        self.get_link(message)
+        get_link(&mut self.socket, message)
     }
 
     /// The link with this name.
     pub(crate) fn link_named(&mut self, name: &IfName) -> io::Result<Option<Link>> {
-        let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_string()));
-        self.get_link(message)
+        link_named(&mut self.socket, name)
     }
+}
 
-    fn get_link(&mut self, message: LinkMessage) -> io::Result<Option<Link>> {
-        match self.socket.get(Message::GetLink(message)) {
-            Ok(Message::NewLink(found)) => Ok(read::link(&found)),
-            Ok(_) => Ok(None),
-            Err(error) if errno(&error) == Some(Errno::ENODEV) => Ok(None),
-            Err(error) => Err(error),
-        }
+fn link_named(socket: &mut Socket, name: &IfName) -> io::Result<Option<Link>> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_string()));
+    get_link(socket, message)
+}
+
+fn get_link(socket: &mut Socket, message: LinkMessage) -> io::Result<Option<Link>> {
+    match socket.get(Message::GetLink(message)) {
+        Ok(Message::NewLink(found)) => Ok(read::link(&found)),
+        Ok(_) => Ok(None),
+        Err(error) if errno(&error) == Some(Errno::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn exists(error: &io::Error) -> bool {
+    matches!(errno(error), Some(Errno::EEXIST | Errno::EBUSY))
+}
+
+/// Why the pair cannot be made: other numbers help, or they do not.
+fn in_the_way(pair: &Pair, netns: &NetNs) -> KernelError {
+    let named = netns.run(|| link_named(&mut Socket::open()?, &pair.peer.name));
+    match named {
+        Ok(Ok(Some(_))) => KernelError::Occupied,
+        Ok(_) | Err(_) => KernelError::Taken,
     }
 }
 
@@ -365,14 +391,13 @@ fn is_this(link: &Link, pair: &Pair) -> bool {
 
 /// Runs ops in a pod's namespace, on a thread that dies there.
 fn inside(netns: &Path, ops: &[Op]) -> Vec<Result<(), KernelError>> {
-    let all = |error: &dyn Fn() -> KernelError| ops.iter().map(|_| Err(error())).collect();
     let netns = match NetNs::open(netns) {
         Ok(netns) => netns,
         Err(error) => return first(ops, error.into()),
     };
-    match netns.is_current() {
+    match netns.is_the_nodes() {
         Ok(false) => {}
-        Ok(true) => return all(&|| KernelError::OwnNamespace),
+        Ok(true) => return first(ops, KernelError::OwnNamespace),
         Err(error) => return first(ops, error.into()),
     }
     match netns.run(|| entered(ops)) {
@@ -381,9 +406,9 @@ fn inside(netns: &Path, ops: &[Op]) -> Vec<Result<(), KernelError>> {
     }
 }
 
-/// One error for all: the first op has it.
+/// One error for all: the first op has it, and none of them is done.
 fn first(ops: &[Op], error: KernelError) -> Vec<Result<(), KernelError>> {
-    let rest = ops.iter().skip(1).map(|_| Ok(()));
+    let rest = ops.iter().skip(1).map(|_| Err(KernelError::NotRun));
     [Err(error)].into_iter().chain(rest).collect()
 }
 
@@ -421,7 +446,9 @@ fn collect<E: Into<KernelError>>(
     let answered = ops.iter().zip(counts).map(|(op, count)| {
         let count = count.map_err(Into::into)?;
         let own: Vec<_> = answers.by_ref().take(count).collect();
-        own.into_iter().try_for_each(|answer| tolerate(&op.change, answer)).map_err(Into::into)
+        let all = own.len() == count;
+        let own = own.into_iter().try_for_each(|answer| tolerate(&op.change, answer));
+        own.map_err(KernelError::from).and_then(|()| all.then_some(()).ok_or(KernelError::NotRun))
     });
     answered.collect()
 }
@@ -456,5 +483,42 @@ fn as_request(message: netlink_packet_core::NetlinkMessage<Message>) -> Option<R
     match message.payload {
         NetlinkPayload::InnerMessage(inner) => Some(Request::new(inner, flags)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn op(name: &str) -> Op {
+        let dev = super::super::types::Dev {
+            index: LinkIndex::try_from(3).unwrap(),
+            name: name.parse().unwrap(),
+        };
+        Op::new(Place::Node, Change::Add(Object::Up(dev)))
+    }
+
+    #[test]
+    fn what_did_not_run_is_not_done() {
+        let ops = ["eth1", "eth2", "eth3"].map(op);
+        let counts = || vec![Ok::<_, io::Error>(1), Ok(1), Ok(1)];
+        let lost = || io::Error::from(Errno::ENOBUFS);
+        let results = collect(&ops, counts(), Err(lost()));
+        assert!(matches!(
+            results[..],
+            [Err(KernelError::Refused(_)), Err(KernelError::NotRun), Err(KernelError::NotRun)]
+        ));
+        // The answers ended early.
+        let results = collect(&ops, counts(), Ok(vec![Ok(()), Err(lost())]));
+        assert!(matches!(
+            results[..],
+            [Ok(()), Err(KernelError::Refused(_)), Err(KernelError::NotRun)]
+        ));
+        let gone = Path::new("/run/netns/nowhere");
+        let results = inside(gone, &ops);
+        assert!(matches!(
+            results[..],
+            [Err(KernelError::Namespace(_)), Err(KernelError::NotRun), Err(KernelError::NotRun)]
+        ));
     }
 }

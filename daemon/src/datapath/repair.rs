@@ -7,6 +7,7 @@ use model::SandboxKey;
 use super::actor::{Actor, primary};
 use super::desired::{self, PodNetwork};
 use super::diff::diff;
+use super::foreign::ahead;
 use super::kernel::survey::{Scope, Survey};
 use super::kernel::{KernelError, OnError};
 use super::types::{Change, Dev, Object, Op, Slot, State};
@@ -111,6 +112,8 @@ impl Actor {
         for failure in failures {
             match (&failure.error, failure.op.object()) {
                 (KernelError::Taken, Object::Pair(pair)) => moved.push(pair.alias.clone()),
+                // Neither done nor the cause: the op that failed before it says that.
+                (KernelError::NotRun, _) => {}
                 _ => repairs.left.push(failure.to_string()),
             }
         }
@@ -126,11 +129,7 @@ impl Actor {
     /// Takes from the survey what what is desired depends on.
     fn observe(&mut self, survey: &Survey, repairs: &mut Repairs) {
         for (id, (spec, link)) in &mut self.enis {
-            let found = survey.nic(spec.mac).map(|found| EniLink {
-                index: found.dev.index,
-                name: found.dev.name.clone(),
-                mtu: found.mtu,
-            });
+            let found = survey.nic(spec.mac).map(|found| EniLink::seen(link.as_ref(), found));
             match (&found, &link) {
                 (None, _) => repairs.left.push(format!("the link of {id} is gone")),
                 (Some(found), Some(link)) if found == link => {}
@@ -150,6 +149,7 @@ impl Actor {
         for known in self.pods.values_mut() {
             known.foreign_filter = self.foreign_filters;
         }
+        self.tell_ahead(survey);
         let own: BTreeSet<_> = self.found_enis().into_iter().map(|eni| eni.link.name).collect();
         let advertised = survey.advertised.iter().filter(|name| !own.contains(name)).cloned();
         self.node.advertised.extend(advertised);
@@ -162,6 +162,20 @@ impl Actor {
             Ok(_) => {}
             Err(error) => repairs.left.push(error.to_string()),
         }
+    }
+
+    /// Once for each as long as it is there.
+    fn tell_ahead(&mut self, survey: &Survey) {
+        let enis: BTreeSet<_> = self.found_enis().iter().map(|eni| eni.link.index).collect();
+        let seen = ahead(&survey.filters, |index| enis.contains(&index));
+        for ahead in seen.keys().filter(|ahead| !self.ahead.contains_key(ahead)) {
+            tracing::warn!(
+                filter = %ahead,
+                or_else = ahead.if_it_ends_the_chain(),
+                "a foreign filter runs before ours; it must let the chain go on (TC_ACT_UNSPEC)"
+            );
+        }
+        self.ahead = seen;
     }
 
     /// What is desired, without what cannot be looked at: a pod whose namespace is closed to us is

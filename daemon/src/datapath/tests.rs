@@ -126,6 +126,7 @@ fn a_secondary_eni_is_guarded_before_it_comes_up() {
     + sysctl net/ipv4/conf/eth1/rp_filter = 2
     + filter eth1 ingress pref 20000 eni_ingress
     + filter eth1 egress pref 50001 source_guard
+    + link eth1 mtu 1500
     + link eth1 up
     + address 10.0.0.10/32 dev eth1
     + neighbour 10.0.1.253 lladdr ee:ff:ff:ff:ff:ff dev eth1
@@ -390,6 +391,31 @@ prop_compose! {
         let layout = if per_pod { RuleLayout::PerPod } else { RuleLayout::PerEni };
         desired(&Node { layout, ..node() }, &enis, &pods, &stones)
     }
+}
+
+#[test]
+fn a_further_interface_of_a_pod_takes_no_default_route_and_answers_by_itself() {
+    let mut further = pod(5);
+    further.spec.ifname = "net1".parse().unwrap();
+    let state = desired::pod_state(&node(), &[], &network(further));
+    let inside = State { node: Objects::new(), pods: state.pods };
+    assert_snapshot!(made(&inside), @r"
+    pod: + sysctl net/ipv6/conf/net1/disable_ipv6 = 0
+    pod: + sysctl net/ipv6/conf/net1/accept_ra = 0
+    pod: + link lo up
+    pod: + link net1 up
+    pod: + address 10.0.1.5/32 dev net1
+    pod: + address fd00:1::5/128 dev net1
+    pod: + neighbour 169.254.1.1 lladdr 02:00:00:00:01:05 dev net1
+    pod: + neighbour fe80::1 lladdr 02:00:00:00:01:05 dev net1
+    pod: + route local fd00:1::5/128 dev net1 table local metric 1024
+    pod: + route 0.0.0.0/0 via 169.254.1.1 dev net1 onlink table main metric 200005
+    pod: + route ::/0 via fe80::1 dev net1 onlink table main metric 200005
+    pod: + route 0.0.0.0/0 via 169.254.1.1 dev net1 onlink table 201005
+    pod: + route ::/0 via fe80::1 dev net1 onlink table 201005 metric 1024
+    pod: + rule 512: from 10.0.1.5 lookup 201005
+    pod: + rule -6 512: from fd00:1::5 lookup 201005
+    ");
 }
 
 proptest! {

@@ -102,7 +102,8 @@ pub(crate) struct Pair {
 pub(crate) enum Table {
     Local,
     Main,
-    Eni(TableId),
+    /// That of a link: an ENI's, or a pod's further one.
+    Link(TableId),
 }
 
 impl Table {
@@ -110,7 +111,7 @@ impl Table {
         match self {
             Self::Local => 255,
             Self::Main => 254,
-            Self::Eni(table) => table.get(),
+            Self::Link(table) => table.get(),
         }
     }
 }
@@ -120,7 +121,7 @@ impl fmt::Display for Table {
         match self {
             Self::Local => f.write_str("local"),
             Self::Main => f.write_str("main"),
-            Self::Eni(table) => table.fmt(f),
+            Self::Link(table) => table.fmt(f),
         }
     }
 }
@@ -266,6 +267,8 @@ pub(crate) enum Object {
         program: Program,
         id: u32,
     },
+    /// Bytes, of a link that is not made here.
+    Mtu(Dev, u32),
     /// The link is up.
     Up(Dev),
     Address(Dev, IpNetwork),
@@ -289,6 +292,7 @@ pub(crate) enum Slot {
     Pair(LinkIndex),
     LinkSysctl(Sysctl),
     Filter(LinkIndex, Hook),
+    Mtu(LinkIndex),
     Up(LinkIndex),
     Address(LinkIndex, IpNetwork),
     Neighbour(LinkIndex, IpAddr),
@@ -308,6 +312,7 @@ impl Object {
             Self::Pair(pair) => Slot::Pair(pair.host.index),
             Self::LinkSysctl(sysctl, _) => Slot::LinkSysctl(sysctl.clone()),
             Self::Filter { link, program, .. } => Slot::Filter(link.index, Hook::of(*program)),
+            Self::Mtu(dev, _) => Slot::Mtu(dev.index),
             Self::Up(dev) => Slot::Up(dev.index),
             Self::Address(dev, address) => Slot::Address(dev.index, *address),
             Self::Neighbour(dev, address, _) => Slot::Neighbour(dev.index, *address),
@@ -317,10 +322,10 @@ impl Object {
     }
 
     /// Whether it stays when nobody wants it any more: switches of the node are not ours to turn
-    /// back, and an ENI's filters are never detached, or frames leave it untagged.
+    /// back, nor is an ENI's MTU, and its filters are never detached, or frames leave it untagged.
     pub(crate) fn lasts(&self) -> bool {
         match self {
-            Self::Sysctl(..) | Self::LinkSysctl(..) | Self::Node(_) => true,
+            Self::Sysctl(..) | Self::LinkSysctl(..) | Self::Node(_) | Self::Mtu(..) => true,
             Self::Filter { program, .. } => *program != Program::SetMark,
             _ => false,
         }
@@ -369,6 +374,7 @@ impl fmt::Display for Object {
             Self::Filter { link, program, .. } => {
                 write!(f, "filter {link} {} {}", Hook::of(*program), program.name())
             }
+            Self::Mtu(dev, mtu) => write!(f, "link {dev} mtu {mtu}"),
             Self::Up(dev) => write!(f, "link {dev} up"),
             Self::Address(dev, address) => write!(f, "address {address} dev {dev}"),
             Self::Neighbour(dev, address, mac) => {

@@ -50,6 +50,11 @@ impl Kernel for Fixed {
         async { Ok(vec![("spoofed_source", 2)]) }.boxed()
     }
 
+    fn foreign_ahead(&self) -> BoxFuture<'_, Result<Vec<String>, DatapathError>> {
+        let one = "cil_to_netdev on eth1 egress at 25000, before vlan_tag at 50001".to_owned();
+        async { Ok(vec![one]) }.boxed()
+    }
+
     fn reaper_queue(&self) -> usize {
         4
     }
@@ -191,6 +196,9 @@ async fn everything_is_shown_under_stable_names() {
           "cause": "spoofed_source",
           "packets": 2
         }
+      ],
+      "foreign_filters_ahead": [
+        "cil_to_netdev on eth1 egress at 25000, before vlan_tag at 50001"
       ],
       "instance_id": "i-1",
       "instance_type": "ecs.g7.4xlarge",

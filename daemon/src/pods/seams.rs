@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use nix::sys::statfs::{NSFS_MAGIC, statfs};
 use crate::checkpoint::{Change, Checkpoint, CheckpointError};
 use crate::datapath::{Datapath, DatapathError, Pod, PodLink, PodSpec};
 use crate::ipam::{AllocError, Allocation, Ipam, Request, Want};
+use crate::netns::is_the_nodes;
 use crate::standalone::PodNetworkings;
 
 /// The pool.
@@ -79,7 +80,7 @@ pub trait Network: Debug + Send + Sync {
 pub enum Namespace {
     /// A namespace.
     Present,
-    /// The one that the daemon itself is in.
+    /// The one that the daemon itself is in, or the host's.
     Own,
     /// Something else.
     Other,
@@ -186,9 +187,17 @@ impl Journal for Checkpoint {
 }
 
 fn namespace(path: &Path) -> Namespace {
-    let Ok(found) = fs::metadata(path) else { return Namespace::Absent };
-    let own = fs::metadata("/proc/thread-self/ns/net");
-    if own.is_ok_and(|own| (own.dev(), own.ino()) == (found.dev(), found.ino())) {
+    let found = match fs::metadata(path) {
+        Ok(found) => found,
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            return Namespace::Absent;
+        }
+        // Who opens it says why it cannot be.
+        Err(_) => return Namespace::Present,
+    };
+    if is_the_nodes(&found) {
         return Namespace::Own;
     }
     match statfs(path) {
@@ -205,6 +214,8 @@ mod tests {
     fn a_path_is_a_namespace_or_it_is_not() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert_eq!(namespace(Path::new("/proc/self/ns/net")), Namespace::Own);
+        let below_a_file = file.path().join("netns");
+        assert_eq!(namespace(&below_a_file), Namespace::Absent);
         assert_eq!(namespace(Path::new("/proc/self/ns/mnt")), Namespace::Present);
         assert_eq!(namespace(file.path()), Namespace::Other);
         assert_eq!(namespace(Path::new("/nowhere/netns")), Namespace::Absent);

@@ -2,6 +2,7 @@
 //! `tc -j` and `bpftool`, and packets of real sockets. Needs root and the staged eBPF object.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod further;
 mod life;
 mod node;
 mod repair;

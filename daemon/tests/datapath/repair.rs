@@ -18,7 +18,7 @@ enum Heard {
 }
 
 /// What is done to the node; `HOST` is the pod's link, `FIRST` the pod's MAC.
-const DAMAGES: [(&str, Heard); 34] = [
+const DAMAGES: [(&str, Heard); 35] = [
     ("ip rule del pref 512 iif eth1", Heard::AtOnce),
     ("ip rule del pref 512 fwmark 0x1/0x7f", Heard::AtOnce),
     ("ip rule del pref 513 iif eth1", Heard::AtOnce),
@@ -40,6 +40,7 @@ const DAMAGES: [(&str, Heard); 34] = [
     ("ip addr del 10.0.0.10/32 dev eth1", Heard::AtOnce),
     ("ip addr add 10.0.1.5/24 dev eth1", Heard::AtOnce),
     ("ip link set eth1 down", Heard::AtOnce),
+    ("ip link set eth1 mtu 1400", Heard::AtOnce),
     ("ip link set HOST down", Heard::AtOnce),
     ("ip link set HOST mtu 1280", Heard::AtOnce),
     ("ip link set HOST name renamed", Heard::AtOnce),
@@ -185,6 +186,65 @@ fn the_mark_is_set_again_behind_a_foreign_filter_as_long_as_there_is_one() {
         eventually("its end is heard of", || changes.has_changed().unwrap()).await;
         datapath.repair().await.unwrap();
         assert_same(&before, &witness::node(), "without it");
+    });
+}
+
+#[test]
+fn the_mtu_of_an_eni_stays_what_it_came_with_and_a_new_nic_brings_its_own() {
+    on_a_node(IpStack::Dual, async |node| {
+        let (datapath, pod) = node_with_a_pod(&node).await;
+        ip("link set eth1 mtu 1400");
+        let found = datapath.check_pod(&pod.spec.key).await.unwrap();
+        assert_eq!(found, ["link eth1 mtu 1400 should be link eth1 mtu 1500"]);
+        // A pod that comes meanwhile has what the ENI will have again.
+        let other = add(&datapath, &node.pod(1, 6)).await;
+        assert_eq!(other.link.mtu, 1500);
+        let repairs = datapath.repair().await.unwrap();
+        assert_eq!(repairs.mended, ["link eth1 mtu 1400 should be link eth1 mtu 1500"]);
+        assert_eq!(witness::json("link show eth1")[0]["mtu"], 1500);
+        assert_eq!(datapath.enis().await.unwrap()[0].1.as_ref().unwrap().mtu, 1500);
+
+        Node::unplug(1);
+        Node::plug(1);
+        ip("link set eth1 mtu 1450");
+        datapath.repair().await.unwrap();
+        assert_eq!(witness::json("link show eth1")[0]["mtu"], 1450);
+        let third = add(&datapath, &node.pod(1, 7)).await;
+        assert_eq!((third.link.mtu, pod.link.mtu), (1450, 1500));
+        for pod in [pod, other, third] {
+            let found = datapath.check_pod(&pod.spec.key).await.unwrap();
+            assert_eq!(found, Vec::<String>::new());
+        }
+    });
+}
+
+#[test]
+fn a_foreign_filter_before_ours_is_named_as_long_as_it_is_there() {
+    on_a_node(IpStack::V4, async |node| {
+        let datapath = node.datapath().await;
+        node.set_eni(&datapath, 1, EniKind::Trunk).await;
+        datapath.repair().await.unwrap();
+        assert_eq!(datapath.foreign_ahead().await.unwrap(), Vec::<String>::new());
+        let at = |side: &str, priority: u16| {
+            format!("dev eth1 {side} pref {priority} protocol all u32 match u32 0 0 flowid 1:1")
+        };
+        let mut changes = datapath.changes();
+        changes.borrow_and_update();
+        // Behind ours: neither heard of nor named.
+        run(&format!("tc filter add {}", at("ingress", 25_000)));
+        run(&format!("tc filter add {}", at("egress", 50_002)));
+        run(&format!("tc filter add {}", at("egress", 25_000)));
+        eventually("it is heard of", || changes.has_changed().unwrap()).await;
+        assert_eq!(changes.borrow_and_update().last, "a foreign filter sits on link 3");
+        assert_eq!(datapath.repair().await.unwrap().mended, Vec::<String>::new());
+        assert_eq!(
+            datapath.foreign_ahead().await.unwrap(),
+            ["u32 on eth1 egress at 25000, before vlan_tag at 50001"]
+        );
+        run("tc filter del dev eth1 egress pref 25000");
+        eventually("its end is heard of", || changes.has_changed().unwrap()).await;
+        datapath.repair().await.unwrap();
+        assert_eq!(datapath.foreign_ahead().await.unwrap(), Vec::<String>::new());
     });
 }
 

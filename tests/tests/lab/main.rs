@@ -5,6 +5,7 @@
 mod all_pairs;
 mod bad_cloud;
 mod bad_configuration;
+mod bad_namespace;
 mod bench;
 mod commands;
 mod crash;

@@ -163,7 +163,7 @@ pub(crate) fn route(message: &RouteMessage, names: &Names) -> Option<(Route, boo
     let table = match table {
         255 => Table::Local,
         254 => Table::Main,
-        other => Table::Eni(TableId::try_from(other).ok()?),
+        other => Table::Link(TableId::try_from(other).ok()?),
     };
     let any: IpAddr = if v6 { [0_u16; 8].into() } else { [0_u8; 4].into() };
     let to = IpNetwork::new(to.unwrap_or(any), message.header.destination_prefix_length).ok()?;

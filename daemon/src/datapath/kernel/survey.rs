@@ -64,6 +64,7 @@ struct PodSurvey {
     links: Vec<Link>,
     addresses: Vec<LinkAddress>,
     routes: Vec<Route>,
+    rules: Vec<Rule>,
     neighbours: Vec<Object>,
     sysctls: Vec<(Sysctl, u8)>,
 }
@@ -185,6 +186,7 @@ impl Survey {
         let links = self.links.iter().filter(|link| enis.contains(&link.dev.index));
         let mut all = Vec::new();
         for link in links {
+            all.push(Object::Mtu(link.dev.clone(), link.mtu));
             if link.up {
                 all.push(Object::Up(link.dev.clone()));
             }
@@ -247,7 +249,7 @@ impl Survey {
 impl PodSurvey {
     fn take(path: &Path) -> Result<Self, String> {
         let netns = NetNs::open(path).map_err(|error| chain(&error))?;
-        if netns.is_current().map_err(|error| error.to_string())? {
+        if netns.is_the_nodes().map_err(|error| error.to_string())? {
             return Err(format!("{} is the node's own namespace", path.display()));
         }
         let inside = netns.run(Self::read).map_err(|error| chain(&error))?;
@@ -269,6 +271,7 @@ impl PodSurvey {
             netns: PathBuf::new(),
             addresses: read_addresses(&mut socket)?,
             routes: read_routes(&mut socket, &names)?,
+            rules: read_rules(&mut socket)?,
             neighbours: read_neighbours(&mut socket, &names)?,
             links,
             sysctls,
@@ -288,6 +291,7 @@ impl PodSurvey {
         all.extend(switches.map(|(key, value)| Object::LinkSysctl(key.clone(), *value)));
         all.extend(self.neighbours.iter().cloned());
         all.extend(self.routes.iter().cloned().map(Object::Route));
+        all.extend(self.rules.iter().cloned().map(Object::Rule));
         Inside { netns: self.netns.clone(), objects: objects(all) }
     }
 }

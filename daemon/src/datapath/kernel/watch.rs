@@ -184,12 +184,14 @@ impl Listener {
         if was_up && !link.up {
             return Some(format!("link {dev} went down"));
         }
-        let Some(Object::Pair(Pair { host_mac, mtu, .. })) =
-            watched.desired.node.get(&Slot::Pair(index))
-        else {
-            return None;
+        let object = |slot| watched.desired.node.get(&slot);
+        let changed = match object(Slot::Pair(index)).or_else(|| object(Slot::Mtu(index)))? {
+            Object::Pair(Pair { host_mac, mtu, .. }) => {
+                (link.mac, link.mtu) != (Some(*host_mac), *mtu)
+            }
+            Object::Mtu(_, mtu) => link.mtu != *mtu,
+            _ => false,
         };
-        let changed = (link.mac, link.mtu) != (Some(*host_mac), *mtu);
         changed.then(|| format!("MAC or MTU of link {dev} was changed"))
     }
 }
@@ -254,7 +256,8 @@ impl Watched {
 
     fn filter_came(&self, (index, hook): (LinkIndex, Hook)) -> Option<String> {
         let pod = self.desired.node.contains_key(&Slot::Pair(index));
-        let news = pod && is_foreign_ingress(hook) && !self.marks_again(index);
+        let marked = pod && is_foreign_ingress(hook) && !self.marks_again(index);
+        let news = marked || self.is_before_an_eni_s(index, hook);
         news.then(|| format!("a foreign filter sits on link {index}"))
     }
 
@@ -262,8 +265,18 @@ impl Watched {
         if let Some(wanted) = self.desired.node.get(&Slot::Filter(index, hook)) {
             return Some(gone(wanted));
         }
-        let news = is_foreign_ingress(hook) && self.marks_again(index);
+        let marked = is_foreign_ingress(hook) && self.marks_again(index);
+        let news = marked || self.is_before_an_eni_s(index, hook);
         news.then(|| format!("a foreign filter left link {index}"))
+    }
+
+    fn is_before_an_eni_s(&self, index: LinkIndex, hook: Hook) -> bool {
+        let eni = self.desired.node.contains_key(&Slot::Up(index));
+        let mut own = Program::ALL.iter().map(|program| Hook::of(*program));
+        eni && own.any(|own| {
+            let behind = own.direction == hook.direction && own.priority > hook.priority;
+            behind && self.desired.node.contains_key(&Slot::Filter(index, own))
+        })
     }
 
     fn marks_again(&self, index: LinkIndex) -> bool {

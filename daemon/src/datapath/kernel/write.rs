@@ -36,6 +36,7 @@ pub(super) fn request(change: &Change) -> Option<Request> {
 
 fn set(object: &Object) -> Option<Request> {
     Some(match object {
+        Object::Mtu(dev, mtu) => set_link(dev.index, vec![LinkAttribute::Mtu(*mtu)]),
         Object::Up(dev) => Request::new(Message::SetLink(up(dev.index, true)), 0),
         Object::Address(dev, at) => Request::new(Message::NewAddress(address(dev, *at)), SET),
         Object::Neighbour(dev, at, mac) => {
