@@ -40,6 +40,8 @@ use crate::{del_queue, tombstones};
 const GRACE: Duration = Duration::from_secs(10);
 /// For the pool to write down what is in flight, after that.
 const POOL_GRACE: Duration = Duration::from_secs(3);
+/// For the last notes to reach the disk, after that.
+const FLUSH: Duration = Duration::from_secs(3);
 /// For a daemon before us to let go of the checkpoint.
 const LOCK_WAIT: Duration = Duration::from_mins(10);
 /// Between two tries to write the network configuration list.
@@ -104,6 +106,7 @@ pub async fn run(args: Args, manifests: Manifests) -> Result<End, StartError> {
         () = stop.cancelled() => return Ok(tasks.finish(GRACE).await),
         opened = Checkpoint::open(&args.state, LOCK_WAIT) => opened?,
     };
+    let journal = opened.checkpoint.clone();
     let gate = Gate::new("reading the instance's metadata");
     let shown = watch::Sender::new(None);
     listen(&args, &gate, shown.subscribe(), &tasks)?;
@@ -124,7 +127,17 @@ pub async fn run(args: Args, manifests: Manifests) -> Result<End, StartError> {
     tracing::info!("stopping; the pods keep their network");
     let end = tasks.finish(GRACE).await;
     pool.finish().await;
+    flush(&journal).await;
     up.map(|()| end)
+}
+
+/// What was noted is not lost with a daemon that ends as it should.
+async fn flush(journal: &Checkpoint) {
+    match tokio::time::timeout(FLUSH, journal.write(Vec::new())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = chain(&error), "the last notes are lost"),
+        Err(_elapsed) => tracing::warn!("the last notes are perhaps lost, for the disk is slow"),
+    }
 }
 
 /// The pool's tasks outlive the work that needs them.

@@ -34,7 +34,7 @@ impl Lab {
     }
 
     /// On the node: pods that the daemon knows, work that waits, and whatever `ip` prints that it
-    /// did not print before; in the cloud: member ENIs of this node.
+    /// did not print before; in the cloud: member ENIs of this node, and records of such.
     pub async fn left(&self, node: &str, before: &KernelState) -> Result<Vec<String>> {
         let mut left = Vec::new();
         let pods = self.terwayctl(node, "pods").await?;
@@ -53,7 +53,21 @@ impl Lab {
         let difference = self.kernel_state(node).await?.difference(before);
         left.extend(difference.into_iter().map(|line| format!("{node}: {line}")));
         left.extend(self.orphans(node).await?);
+        left.extend(self.recorded_members(node).await?);
         Ok(left)
+    }
+
+    /// Member ENIs that the daemon has a record of: their lives are not at their end.
+    async fn recorded_members(&self, node: &str) -> Result<Vec<String>> {
+        let enis = self.terwayctl(node, "enis").await?;
+        let enis = enis.get("enis").and_then(Value::as_array).into_iter().flatten();
+        let members = enis.filter_map(|eni| eni.get("members")?.as_array()).flatten();
+        let text = |member: &Value, key| {
+            member.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let line =
+            |member| format!("{node}: member {} is {}", text(member, "id"), text(member, "phase"));
+        Ok(members.map(line).collect())
     }
 
     /// Member ENIs of the node in the cloud that no pod has, ENIs that are nowhere, and addresses

@@ -1,5 +1,5 @@
-//! `kill -9` of the daemon between any two effects of ADD and DEL, then a restart: the final state
-//! is right, and nothing is leaked in kernel, checkpoint or cloud.
+//! `kill -9` of the daemon between any two effects of ADD, DEL and the lives of ENIs and members, then
+//! a restart: the final state is right, and nothing is leaked in kernel, checkpoint or cloud.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -75,6 +75,11 @@ async fn has_died(daemon: &mut Daemon) -> bool {
     daemon.process().wait(Duration::from_secs(1)).await.is_ok()
 }
 
+/// For what the daemon does by itself when the caller is gone: detach, delete, rest, give back.
+async fn dies_later(daemon: &mut Daemon) -> bool {
+    daemon.process().wait(Duration::from_secs(10)).await.is_ok()
+}
+
 async fn healthy(lab: &Lab) -> Daemon {
     lab.start_daemon(NODE, &DaemonSettings::default()).await.unwrap()
 }
@@ -133,6 +138,19 @@ impl Bed {
         let pod = lab.add_pod(request).await.unwrap();
         lab.del_pod(pod).await.unwrap();
         let died = has_died(&mut daemon).await;
+        drop(daemon);
+        let daemon = healthy(lab).await;
+        self.nothing_left(point, daemon).await;
+        died
+    }
+
+    /// DEL of a member's pod with a daemon that dies at `point`, when DEL was answered long ago.
+    async fn member_gone_through(&self, point: &str, request: &PodRequest) -> bool {
+        let lab = &self.lab;
+        let Some(mut daemon) = doomed(lab, point).await else { return false };
+        let pod = lab.add_pod(request).await.unwrap();
+        lab.del_pod(pod).await.unwrap();
+        let died = dies_later(&mut daemon).await;
         drop(daemon);
         let daemon = healthy(lab).await;
         self.nothing_left(point, daemon).await;
@@ -207,4 +225,103 @@ async fn a_member_s_add_and_del_that_were_cut_leave_no_member_in_the_cloud() {
         assert!(bed.del_through(point, &member).await, "the daemon never came to {point}");
     }
     bed.lab.down().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_s_life_that_was_cut_anywhere_goes_on_and_leaves_no_member_in_the_cloud() {
+    let bed = Bed::new("crashlife").await;
+    let member = PodRequest::trunk(NODE, "pod", "web");
+    for point in points("member.").await {
+        let died = if bed.add_through(&point, &member).await {
+            bed.add_and_give_up(&point, &member).await
+        } else {
+            bed.member_gone_through(&point, &member).await
+        };
+        assert!(died, "the daemon never came to {point}");
+    }
+    bed.lab.down().await.unwrap();
+}
+
+/// A pool that grows with the first pod, and gives an address back when that is gone.
+fn narrow_pool() -> DaemonSettings {
+    let more = json!({ "min_pool_size": 2, "max_pool_size": 2, "ip_cooldown": "1s" });
+    DaemonSettings { more: more.as_object().unwrap().clone(), ..DaemonSettings::default() }
+}
+
+/// A node that never had an ENI: its first daemon dies at `point`, or, where that lies in the life of
+/// a pool in use, when a pod comes or has gone. `false` when it does not die.
+async fn first_daemon_dies(lab: &Lab, point: &str) -> bool {
+    let environment = with_failpoint(point).environment;
+    let settings = DaemonSettings { environment, ..narrow_pool() };
+    lab.install(NODE, &settings).unwrap();
+    let mut daemon = lab.spawn_daemon(NODE, &settings).await.unwrap();
+    // It may die on the way.
+    if daemon.wait_ready().await.is_err() || lab.wait_filled(NODE).await.is_err() {
+        return has_died(&mut daemon).await;
+    }
+    let (pod, _answered) = add(lab, &PodRequest::shared(NODE, "first")).await;
+    lab.del_pod(pod).await.unwrap();
+    dies_later(&mut daemon).await
+}
+
+/// Whether the daemon died, after a healthy one has shown that all is well.
+async fn node_comes_up_through(name: &str, point: &str) -> bool {
+    let lab = Lab::up(LabOptions::for_test(name, 1).unwrap()).await.unwrap();
+    let died = first_daemon_dies(&lab, point).await;
+    if died {
+        let daemon = lab.start_daemon(NODE, &narrow_pool()).await.unwrap();
+        lab.wait_filled(NODE).await.unwrap();
+        let enis = lab.terwayctl(NODE, "enis").await.unwrap();
+        let kinds = enis["enis"].as_array().unwrap().iter();
+        let kinds: Vec<_> = kinds.map(|eni| eni["kind"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["trunk"], "{point}: an ENI was made twice");
+        let before = lab.kernel_state(NODE).await.unwrap();
+        for request in [PodRequest::shared(NODE, "pod"), PodRequest::trunk(NODE, "web", "web")] {
+            let pod = lab.add_pod(&request).await.unwrap();
+            is_reached(&lab, &pod).await;
+            let check = lab.check_pod(&pod).await.unwrap();
+            assert!(check.success, "{point}: CHECK: {}", check.message());
+            lab.del_pod(pod).await.unwrap();
+        }
+        let left = lab.settle(NODE, &before).await.unwrap();
+        assert!(left.is_empty(), "{point}: left:\n{}\n{}", left.join("\n"), daemon.tail());
+        daemon.stop().await.unwrap();
+    }
+    lab.down().await.unwrap();
+    died
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_s_eni_that_was_cut_anywhere_is_finished_and_not_made_twice() {
+    let points = points("eni.").await.into_iter().filter(|point| !is_step(point));
+    for (number, point) in points.enumerate() {
+        let died = node_comes_up_through(&format!("creni{number}"), &point).await;
+        assert!(died, "the daemon never came to {point}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_eni_s_network_that_was_cut_between_any_two_steps_is_finished() {
+    for point in points("eni.").await.iter().filter(|point| is_step(point)) {
+        let mut died = 0;
+        for pass in passes(point) {
+            if !node_comes_up_through(&format!("crlink{died}"), &pass).await {
+                break;
+            }
+            died += 1;
+        }
+        assert!(died > 0, "the daemon never came to {point}");
+    }
+}
+
+#[tokio::test]
+async fn every_point_of_the_daemon_is_in_a_test() {
+    // `repair.` is in `tests/upgrade.rs`.
+    let known = ["add.", "del.", "eni.", "member.", "repair."];
+    let strange = points("").await;
+    let strange: Vec<_> = strange
+        .iter()
+        .filter(|point| known.iter().all(|prefix| !point.starts_with(prefix)))
+        .collect();
+    assert_eq!(strange, Vec::<&String>::new(), "kill the daemon there, too");
 }

@@ -143,6 +143,8 @@ async fn a_daemon_that_is_told_to_stop_leaves_the_pods_their_network() {
         is_reached(&lab, pod).await;
     }
     let daemon = healthy(&lab).await;
+    // What was only noted was on the disk.
+    assert!(!daemon.tail().contains("an ADD that was cut off"), "{}", daemon.tail());
     for pod in &pods {
         is_whole(&lab, pod).await;
         is_reached(&lab, pod).await;
