@@ -37,6 +37,8 @@ fn a_further_interface_leaves_the_first_one_as_it_is_and_both_answer() {
         for (ifname, n) in [("net1", 6), ("net2", 7)] {
             pods.push(add(&datapath, &further(&node, &first.spec, ifname, 2, n)).await);
         }
+        // As a distribution may have it: what comes in by an interface must leave by it.
+        run("ip netns exec p1-5 sysctl -qw net.ipv4.conf.all.rp_filter=1");
         for (family, outside) in [("-4", "10.9.9.9"), ("-6", "fd09::9")] {
             let way = witness::json(&format!("-n p1-5 {family} route get {outside}"));
             assert_eq!(witness::text(&way[0], "dev"), "eth0", "{way}");
