@@ -41,11 +41,17 @@ pub struct ClientOptions {
     pub rate_limits: RateLimits,
     /// One attempt takes at most this; then the same is sent again.
     pub attempt_timeout: Duration,
+    /// For so long the same is sent again after a refusal that may pass. The caller hears of it
+    /// then, long before the deadline, and repeats by its own rules.
+    pub repeat_for: Duration,
 }
 
 impl ClientOptions {
     /// An attempt's time when nobody says otherwise.
     pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// For a caller that has its own rules: a hiccup is not worth its while.
+    pub const REPEAT_FOR: Duration = Duration::from_secs(1);
 }
 
 /// The client of the real API; one for the process.
@@ -54,6 +60,7 @@ pub struct Client {
     pub(crate) region: RegionId,
     endpoints: Endpoints,
     credentials: Credentials,
+    repeat_for: Duration,
     budgets: Budgets,
     http: reqwest::Client,
     clock: Clock,
@@ -88,6 +95,7 @@ impl Client {
             region: options.region,
             endpoints: options.endpoints,
             credentials: options.credentials,
+            repeat_for: options.repeat_for,
             budgets: Budgets::new(&options.rate_limits),
             http: http::client(tls, options.attempt_timeout)?,
             clock,
@@ -102,7 +110,7 @@ impl Client {
         deadline: Instant,
         read: fn(W) -> Result<T, Misread>,
     ) -> Result<T, CloudError> {
-        let mut patience = Patience::until(deadline);
+        let mut patience = Patience::until(deadline.min(Instant::now() + self.repeat_for));
         let mut history = History::of(action);
         loop {
             let failed = match self.attempt(action, parameters, deadline).await {

@@ -113,6 +113,7 @@ pub(crate) fn options(endpoint: &str) -> ClientOptions {
         credentials: Credentials::AccessKey(key),
         rate_limits: RateLimits::default(),
         attempt_timeout: Duration::from_secs(10),
+        repeat_for: Duration::from_mins(10),
     }
 }
 

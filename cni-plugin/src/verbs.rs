@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use proto::agent::del_reply::Outcome;
 use proto::agent::{
     AddRequest, CheckRequest, DelRequest, GcRequest, Reason, Sandbox, StatusRequest,
 };
@@ -86,7 +87,14 @@ impl Call<'_, '_> {
             |mut client, request| async move { client.del(request).await },
         );
         match told {
-            Ok(_) => self.done("network removed", &attachment, started, &[]),
+            Ok(reply) => {
+                let message = match reply.outcome() {
+                    Outcome::Removed | Outcome::Unspecified => "network removed",
+                    Outcome::Nothing => "nothing to remove: the daemon knows no such sandbox",
+                    Outcome::Queued => "network removal queued by the daemon, which is starting",
+                };
+                self.done(message, &attachment, started, &[]);
+            }
             Err(error) if is_for_later(&error) => {
                 let not_told = failed(self.verb, attachment.subject(), error);
                 self.queue(&request, not_told)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cloud::{AttachEni, ClientToken, CloudError, CreateEni, DetachEni, Ecs, EniFilter};
+use cloud::{AttachEni, ClientToken, CloudError, CreateEni, DetachEni, Ecs, EniFilter, Meaning};
 use model::EniId;
 use tokio::time::Instant;
 
@@ -65,6 +65,14 @@ pub enum CallError {
     /// The intent could not be written down, so nothing was sent.
     #[error("not sent, for the intent could not be written down: {0}")]
     NotRecorded(String),
+}
+
+impl CallError {
+    /// Whether the cloud, or our own budget for it, has no room for the moment.
+    pub fn is_throttled(&self) -> bool {
+        let Self::Cloud(error) = self else { return false };
+        matches!(error, CloudError::Budget { .. }) || error.meaning() == Some(&Meaning::Throttled)
+    }
 }
 
 impl Call {

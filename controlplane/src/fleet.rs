@@ -395,8 +395,9 @@ impl View {
 
     fn pause(&mut self, error: CallError, timing: &Timing, random: &mut Random, now: Duration) {
         let wait = timing.retry.saturating_mul(1 << self.tries.min(16)).min(timing.retry_at_most);
+        let least = if error.is_throttled() { timing.throttled } else { Duration::ZERO };
         self.tries = self.tries.saturating_add(1);
-        self.not_before = now.saturating_add(random.jitter(wait));
+        self.not_before = now.saturating_add(random.jitter(wait.max(least)));
         self.trouble = Some(error);
     }
 }

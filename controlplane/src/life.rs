@@ -136,6 +136,8 @@ pub struct Timing {
     pub retry: Duration,
     /// The longest time between two repetitions.
     pub retry_at_most: Duration,
+    /// A throttled call rests at least this long.
+    pub throttled: Duration,
 }
 
 impl Default for Timing {
@@ -148,6 +150,7 @@ impl Default for Timing {
             look_at_most: Duration::from_secs(3),
             retry: Duration::from_millis(500),
             retry_at_most: Duration::from_secs(30),
+            throttled: Duration::from_secs(2),
         }
     }
 }

@@ -31,6 +31,7 @@ use crate::tasks::Tasks;
 
 pub use self::check::Checked;
 pub use self::collect::Stale;
+pub use self::del::Deleted;
 pub use self::error::{GcFailure, Interruption, PodError};
 pub use self::seams::{Addresses, Carrier, Journal, Namespace, Network, Pool};
 

@@ -306,6 +306,7 @@ impl StartingNode {
             credentials,
             rate_limits: rate_limits.collect(),
             attempt_timeout: ClientOptions::ATTEMPT_TIMEOUT,
+            repeat_for: ClientOptions::REPEAT_FOR,
         })?)
     }
 

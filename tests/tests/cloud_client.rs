@@ -80,6 +80,7 @@ impl Lab {
             credentials,
             rate_limits: RateLimits::default(),
             attempt_timeout: ClientOptions::ATTEMPT_TIMEOUT,
+            repeat_for: ClientOptions::REPEAT_FOR,
         };
         Client::new(options).unwrap()
     }

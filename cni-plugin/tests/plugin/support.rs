@@ -94,7 +94,7 @@ impl Agent for Fake {
     }
 
     async fn del(&self, request: Request<DelRequest>) -> Result<Response<DelReply>, Status> {
-        self.answer(request, Seen::Del, DelReply {}).await
+        self.answer(request, Seen::Del, DelReply::default()).await
     }
 
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckReply>, Status> {

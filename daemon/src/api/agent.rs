@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use proto::agent::agent_server::{Agent, AgentServer};
+use proto::agent::del_reply::Outcome;
 use proto::agent::{
     AddReply, AddRequest, CheckReply, CheckRequest, DelReply, DelRequest, Failure, GcReply,
     GcRequest, Reason, Sandbox, StatusReply, StatusRequest,
@@ -18,6 +19,7 @@ use super::convert::{self, RequestError};
 use super::failure::{self, Subject};
 use super::gate::{Gate, Serving};
 use super::{deadline, reply};
+use crate::pods::Deleted;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -55,11 +57,21 @@ impl AgentService {
         let Ok(serving) = self.serving(&subject) else {
             self.leave(request).await.map_err(|error| io_failure(&subject, &error))?;
             tracing::info!("DEL queued, for the daemon is not serving");
-            return Ok(DelReply {});
+            return Ok(DelReply { outcome: Outcome::Queued.into() });
         };
-        serving.pods.del(key).await.map_err(|error| subject.failed(&error))?;
-        tracing::info!(micros = micros(started.elapsed()), "pod deleted");
-        Ok(DelReply {})
+        let deleted = serving.pods.del(key).await.map_err(|error| subject.failed(&error))?;
+        let micros = micros(started.elapsed());
+        let outcome = match deleted {
+            Deleted::Network => {
+                tracing::info!(micros, "pod deleted");
+                Outcome::Removed
+            }
+            Deleted::Nothing => {
+                tracing::info!(micros, "nothing to delete: no such sandbox is known");
+                Outcome::Nothing
+            }
+        };
+        Ok(DelReply { outcome: outcome.into() })
     }
 
     async fn check(&self, request: CheckRequest, deadline: Instant) -> Result<CheckReply, Failure> {

@@ -143,9 +143,6 @@ fn filter(filter: &Filter) -> Vec<String> {
 
 /// One line a fact.
 pub(super) fn status(reply: &StatusReply) -> String {
-    let pool = reply.pool.unwrap_or_default();
-    let Pool { enis, max_enis, idle, used, resting, capacity, members, max_members, waiting } =
-        pool;
     let ready = if reply.ready { "yes".to_owned() } else { format!("no: {}", reply.reason) };
     let dropped: Vec<String> = reply
         .drops
@@ -153,12 +150,18 @@ pub(super) fn status(reply: &StatusReply) -> String {
         .filter(|drop| drop.packets > 0)
         .map(|drop| format!("{} {}", drop.packets, drop.cause))
         .collect();
+    let known = [("version", reply.version.clone()), ("mode", reply.mode.clone())];
+    let ready = [("ready", ready), ("up for", format!("{}s", reply.uptime_seconds))];
+    let Some(pool) = reply.pool else {
+        // A daemon that starts knows no more; nothing is better than a wrong nought.
+        let unknown = ["instance", "ENIs", "addresses", "members"];
+        let unknown = unknown.map(|name| (name, "not known yet".to_owned()));
+        return two_columns(known.into_iter().chain(ready).chain(unknown));
+    };
+    let Pool { enis, max_enis, idle, used, resting, capacity, members, max_members, waiting } =
+        pool;
+    let instance = ("instance", format!("{} ({})", reply.instance_id, reply.instance_type));
     let facts = [
-        ("version", reply.version.clone()),
-        ("mode", reply.mode.clone()),
-        ("instance", format!("{} ({})", reply.instance_id, reply.instance_type)),
-        ("ready", ready),
-        ("up for", format!("{:?}", Duration::from_secs(reply.uptime_seconds))),
         ("ENIs", format!("{enis} of {max_enis}")),
         ("addresses", format!("{used} used, {idle} idle, {resting} resting, room for {capacity}")),
         ("members", format!("{members} of {max_members}")),
@@ -169,6 +172,10 @@ pub(super) fn status(reply: &StatusReply) -> String {
         ("foreign filters", or_none_ahead(&reply.foreign_filters_ahead)),
         ("last cloud error", reply.last_cloud_error.clone()),
     ];
+    two_columns(known.into_iter().chain([instance]).chain(ready).chain(facts))
+}
+
+fn two_columns(facts: impl Iterator<Item = (&'static str, String)>) -> String {
     let mut table = plain();
     for (name, value) in facts {
         table.add_row([name, or_nothing(&value)]);
@@ -344,6 +351,26 @@ mod tests {
         LINK  DIRECTION  PRIORITY  HANDLE  PROGRAM          ID  OWNER
         eth1  ingress       20000  0x1     vlan_untag       77  terway
         eth1  ingress       25000  0x1     cil_from_netdev  77  another
+        "#);
+    }
+
+    #[test]
+    fn a_daemon_that_starts_says_what_is_not_known_yet() {
+        let reply = StatusReply {
+            version: "0.1.0".to_owned(),
+            mode: "standalone".to_owned(),
+            reason: "terwayd is starting: reading the instance's metadata".to_owned(),
+            ..StatusReply::default()
+        };
+        insta::assert_snapshot!(status(&reply), @r#"
+        version    0.1.0
+        mode       standalone
+        ready      no: terwayd is starting: reading the instance's metadata
+        up for     0s
+        instance   not known yet
+        ENIs       not known yet
+        addresses  not known yet
+        members    not known yet
         "#);
     }
 

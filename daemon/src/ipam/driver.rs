@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud::{AddressRequest, AssignAddresses, Ecs, EniFilter};
+use cloud::{AddressRequest, AssignAddresses, Ecs, EniFilter, Outcome as Effected};
 use controlplane::{Answer, CallError, Eni, Goal, Stage, Verb};
 use model::{EniId, InstanceId, SandboxKey};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -371,12 +371,35 @@ impl<E: Ecs> Hands<E> {
     }
 }
 
-/// An operator wants to know of every failure of the cloud, once.
+/// An operator wants to know of every failure of the cloud, once: of which ENI, and what follows.
 fn note_errors(event: &Event) {
-    if let Event::Told { told, .. } = event
-        && let Some(error) = told.error()
-    {
-        tracing::warn!(%error, "a call to the cloud failed");
+    let Event::Told { told, .. } = event else { return };
+    let Some(error) = told.error() else { return };
+    let lost = matches!(error, CallError::Cloud(error) if error.outcome() == Effected::Unknown);
+    let error = text(error);
+    match told {
+        Told::Eni(_, Answer::Created(token, _)) if lost => {
+            tracing::warn!(%token, error, "CreateNetworkInterface was sent and not answered; it is sent again with the same token, which makes no second ENI");
+        }
+        Told::Eni(_, Answer::Created(token, _)) => {
+            tracing::warn!(%token, error, "an ENI could not be made");
+        }
+        Told::Eni(_, Answer::Found(token, _)) => {
+            tracing::warn!(%token, error, "the cloud did not say whether an ENI with this token is there; it is asked again before anything is made");
+        }
+        Told::Eni(_, Answer::Changed(token, verb, _)) if lost => {
+            tracing::warn!(%token, ?verb, error, "a change of an ENI was sent and not answered; the ENI is read before anything else is done to it");
+        }
+        Told::Eni(_, Answer::Changed(token, verb, _)) => {
+            tracing::warn!(%token, ?verb, error, "an ENI could not be changed");
+        }
+        Told::Eni(_, Answer::Described(ids, _)) => {
+            tracing::warn!(?ids, error, "ENIs on their way could not be read; it is tried again");
+        }
+        Told::Instance(_) => {
+            tracing::warn!(error, "the node's ENIs could not be read; it is tried again");
+        }
+        _ => tracing::warn!(error, "a call to the cloud failed"),
     }
 }
 

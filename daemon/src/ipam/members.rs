@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cloud::{ClientToken, CloudError, Meaning};
+use cloud::{ClientToken, Meaning};
 use controlplane::{
-    Answer, Binding, CallError, Controller, ControllerSettings, Durability, Eni, Failure, Goal,
-    Kind, NoVSwitch, Notice, Owner, Pending, PodNetworking, PodRequest, Refusal, Source, Status,
-    Store, VSwitches,
+    Answer, Binding, Controller, ControllerSettings, Durability, Eni, Failure, Goal, Kind,
+    NoVSwitch, Notice, Owner, Pending, PodNetworking, PodRequest, Refusal, Source, Status, Store,
+    VSwitches,
 };
 use model::{EniId, IpPair, Mode, SandboxKey};
 
@@ -418,7 +418,7 @@ impl Members {
                 why: format!("all {max} member ENIs of this instance are taken"),
                 next: format!("{leaving} of them are being deleted, and make room"),
             },
-            Pending::Eni { trouble: Some(error), next_try, .. } if is_throttled(&error) => {
+            Pending::Eni { trouble: Some(error), next_try, .. } if error.is_throttled() => {
                 let next_try = next_try.saturating_sub(now);
                 AllocError::Throttled { waited, next_try, last_word: error.to_string() }
             }
@@ -433,11 +433,6 @@ impl Members {
             },
         }
     }
-}
-
-fn is_throttled(error: &CallError) -> bool {
-    let CallError::Cloud(error) = error else { return false };
-    matches!(error, CloudError::Budget { .. }) || error.meaning() == Some(&Meaning::Throttled)
 }
 
 fn no_vswitch(why: &NoVSwitch) -> String {

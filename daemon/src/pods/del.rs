@@ -11,18 +11,28 @@ use super::{PodError, Pods};
 use crate::checkpoint::{Change, Phase, SandboxRecord};
 use crate::failpoints::{Point, reach};
 
+/// What a DEL came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// The sandbox had a network, or a part of one.
+    Network,
+    /// No such sandbox was known.
+    Nothing,
+}
+
 impl Pods {
     /// Takes the sandbox's network away, and ends an ADD of it that is in hand. The work goes on in
     /// a task of its own when the caller goes away.
-    pub async fn del(self: &Arc<Self>, key: SandboxKey) -> Result<(), PodError> {
+    pub async fn del(self: &Arc<Self>, key: SandboxKey) -> Result<Deleted, PodError> {
         let pods = Arc::clone(self);
         let work = self.tasks.work(async move {
             pods.adding.overtake(&key);
             let _turn = pods.turns.lock(key.clone()).await;
+            let known = pods.record(&key).is_some() || pods.owed().contains(&key);
             pods.remove(&key).await?;
             pods.dequeue(&key).await?;
             reach(Point::DelDone);
-            Ok(())
+            Ok(if known { Deleted::Network } else { Deleted::Nothing })
         });
         work.await.map_err(|_panicked| PodError::Panicked)?
     }

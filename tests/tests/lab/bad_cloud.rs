@@ -1,9 +1,11 @@
 //! A cloud that refuses, lies or is used up: each ADD fails with its own CNI code and says why, and
 //! nothing is left behind.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Map, Value, json};
 use terway_lab::driver::{Outcome, Verb};
-use terway_lab::ecs::{Fault, FaultKind};
+use terway_lab::ecs::{Fault, FaultKind, LostEffect};
 use terway_lab::lab::leftovers::KernelState;
 use terway_lab::lab::settings::{SG_WEB, TINY, pod_networking};
 use terway_lab::lab::{Daemon, DaemonSettings, Lab, LabOptions, LabPod, PodRequest};
@@ -109,9 +111,46 @@ async fn a_throttling_cloud_is_code_102_and_the_next_pod_gets_through() {
     bed.fault("CreateNetworkInterface", FaultKind::Throttle);
     let (_pod, outcome) = bed.add(&PodRequest::trunk(NODE, "web", "web"), 20).await;
     refused(&outcome, 102, &["web", "Throttling"]);
+    // Who can wait for a few seconds only hears the same, in time.
+    let asked = Instant::now();
+    let (_pod, outcome) = bed.add(&PodRequest::trunk(NODE, "web-1", "web"), 3).await;
+    assert!(asked.elapsed() < Duration::from_secs(3), "the plugin's deadline came first");
+    let names = ["web-1", "CreateNetworkInterface", "Throttling.User", "request ", "next call in"];
+    refused(&outcome, 102, &names);
     bed.lab.ecs().clear_faults();
     let (pod, outcome) = bed.add(&PodRequest::trunk(NODE, "web-2", "web"), 60).await;
     assert!(outcome.success, "{}", outcome.message());
+    bed.lab.del_pod(pod).await.unwrap();
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_takes_its_time_is_named_with_its_phase_before_the_caller_gives_up() {
+    let bed = Bed::new("slow", "ecs.g7.4xlarge", json!({})).await;
+    bed.fault("CreateNetworkInterface", FaultKind::Latency { ms: 5000 });
+    let asked = Instant::now();
+    let (_pod, outcome) = bed.add(&PodRequest::trunk(NODE, "web", "web"), 2).await;
+    assert!(asked.elapsed() < Duration::from_secs(2), "the plugin's deadline came first");
+    refused(&outcome, 103, &["web", "Creating", "1s", "the next try makes another one"]);
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_create_without_an_answer_is_named_and_makes_no_second_member() {
+    let bed = Bed::new("lostans", "ecs.g7.4xlarge", json!({})).await;
+    let action = "CreateNetworkInterface".to_owned();
+    let what = FaultKind::LostAnswer { effect: LostEffect::Done };
+    let fault = Fault { action, eni: None, times: Some(6), per_mille: None, what };
+    bed.lab.ecs().add_fault(fault).unwrap();
+    let (pod, outcome) = bed.add(&PodRequest::trunk(NODE, "web", "web"), 30).await;
+    assert!(outcome.success, "{}", outcome.message());
+    let enis = bed.lab.ecs().dump().enis;
+    assert_eq!(enis.iter().filter(|eni| eni.kind == "Member").count(), 1);
+    assert_eq!(enis.iter().filter(|eni| eni.instance_name.is_none()).count(), 0);
+    let log = std::fs::read_to_string(bed.daemon.log()).unwrap();
+    let line = log.lines().find(|line| line.contains("which makes no second ENI"));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("token=") && line.contains("CreateNetworkInterface: outcome"), "{line}");
     bed.lab.del_pod(pod).await.unwrap();
     bed.end().await;
 }

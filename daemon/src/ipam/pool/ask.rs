@@ -85,8 +85,10 @@ impl Pool {
             Err(error) => error,
         };
         let wait = RETRY.saturating_mul(1 << port.asking.tries.min(10)).min(RETRY_AT_MOST);
+        let throttled = self.settings.timing.throttled;
+        let least = if error.is_throttled() { throttled } else { Duration::ZERO };
         port.asking.tries = port.asking.tries.saturating_add(1);
-        port.asking.not_before = now + self.random.jitter(wait);
+        port.asking.not_before = now + self.random.jitter(wait.max(least));
         port.asking.trouble = Some(error.clone());
         let CallError::Cloud(error) = error else { return };
         port.doubt = true;

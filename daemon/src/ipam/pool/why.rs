@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use cloud::{CloudError, Meaning};
 use controlplane::{CallError, VSwitches};
 
 use super::plan::Barrier;
@@ -55,13 +54,15 @@ impl Pool {
             return refusal(barrier, now);
         }
         let waited = now.saturating_sub(waiter.since);
-        let trouble = self.troubles(vswitches).min_by_key(|(_, at, _)| *at);
+        // A call that would bring an address says more than one that only reads.
+        let brings = |what: &str| what.starts_with("making") || what.starts_with("adding");
+        let trouble = self.troubles(vswitches).min_by_key(|(what, at, _)| (!brings(what), *at));
         let Some((what, at, error)) = trouble else {
             let (why, next) = self.progress();
             return AllocError::NotYet { waited, why, next };
         };
         let next_try = at.saturating_sub(now);
-        if is_throttled(error) {
+        if error.is_throttled() {
             return AllocError::Throttled { waited, next_try, last_word: error.to_string() };
         }
         let next = format!("next try in {}", crate::ipam::error::seconds(next_try));
@@ -107,11 +108,6 @@ impl Pool {
         );
         (why, "what was asked for goes on, and serves the next try".to_owned())
     }
-}
-
-fn is_throttled(error: &CallError) -> bool {
-    let CallError::Cloud(error) = error else { return false };
-    matches!(error, CloudError::Budget { .. }) || error.meaning() == Some(&Meaning::Throttled)
 }
 
 fn refusal(barrier: &Barrier, now: Duration) -> AllocError {

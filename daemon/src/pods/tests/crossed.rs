@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use tokio::task::JoinHandle;
 
-use super::super::{Attachment, Interruption, PodError, Pods};
+use super::super::{Attachment, Deleted, Interruption, PodError, Pods};
 use super::world::{World, add, key, soon};
 use crate::tasks::Tasks;
 
@@ -14,7 +14,7 @@ fn spawn_add(pods: &Arc<Pods>, id: &'static str) -> JoinHandle<Result<Attachment
     tokio::spawn(async move { pods.add(add(id), soon()).await })
 }
 
-fn spawn_del(pods: &Arc<Pods>, id: &'static str) -> JoinHandle<Result<(), PodError>> {
+fn spawn_del(pods: &Arc<Pods>, id: &'static str) -> JoinHandle<Result<Deleted, PodError>> {
     let pods = Arc::clone(pods);
     tokio::spawn(async move { pods.del(key(id)).await })
 }

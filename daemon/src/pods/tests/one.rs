@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::{Interruption, PodError};
+use super::super::{Deleted, Interruption, PodError};
 use super::world::{World, add, key, netns, soon};
 use crate::checkpoint::Phase;
 
@@ -57,10 +57,10 @@ async fn a_del_of_what_is_not_there_succeeds() {
     let queue = tempfile::tempdir().unwrap();
     let world = World::new(queue.path());
     let pods = world.start();
-    pods.del(key("a")).await.unwrap();
+    assert_eq!(pods.del(key("a")).await.unwrap(), Deleted::Nothing);
     pods.add(add("a"), soon()).await.unwrap();
-    pods.del(key("a")).await.unwrap();
-    pods.del(key("a")).await.unwrap();
+    assert_eq!(pods.del(key("a")).await.unwrap(), Deleted::Network);
+    assert_eq!(pods.del(key("a")).await.unwrap(), Deleted::Nothing);
     world.agree(&pods);
     assert_eq!(world.state().released.values().sum::<usize>(), 1);
 }
