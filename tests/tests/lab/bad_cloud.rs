@@ -1,7 +1,7 @@
 //! A cloud that refuses, lies or is used up: each ADD fails with its own CNI code and says why, and
 //! nothing is left behind.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use terway_lab::driver::{Outcome, Verb};
@@ -9,6 +9,7 @@ use terway_lab::ecs::{Fault, FaultKind, LostEffect};
 use terway_lab::lab::leftovers::KernelState;
 use terway_lab::lab::settings::{SG_WEB, TINY, pod_networking};
 use terway_lab::lab::{Daemon, DaemonSettings, Lab, LabOptions, LabPod, PodRequest};
+use tokio::time::Instant;
 
 const NODE: &str = "node1";
 
