@@ -37,6 +37,9 @@ pub use filters::TcFilter;
 pub use pods::{LabPod, PodRequest};
 pub use settings::DaemonSettings;
 
+/// Where the daemons of a lab write, in its directory.
+const LOGS: &str = "log";
+
 /// What a lab is to be.
 #[derive(Debug, Clone)]
 pub struct LabOptions {
@@ -125,6 +128,14 @@ impl Lab {
     pub async fn up(options: LabOptions) -> Result<Self> {
         let claim = Claim::take(&options.name)?;
         Self::sweep(&options.name, &options.directory, &claim)?;
+        // They outlive a lab, to be read; the next one of that name begins its own.
+        let logs = options.directory.join(LOGS);
+        match std::fs::remove_dir_all(&logs) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", logs.display()));
+            }
+            _ => {}
+        }
         std::fs::create_dir_all(&options.directory)
             .with_context(|| format!("cannot make {}", options.directory.display()))?;
         let fabric = Fabric::create(FabricOptions {
@@ -221,7 +232,7 @@ impl Lab {
 
     /// Where processes log.
     pub fn logs(&self) -> PathBuf {
-        self.options.directory.join("log")
+        self.options.directory.join(LOGS)
     }
 }
 
