@@ -134,7 +134,7 @@ async fn a_stranger_sees_every_frame_untagged_and_in_order_over_a_hundred_reload
         expected.insert(before);
         said_to_run_before_ours(&lab, &expected).await;
     }
-    let log = std::fs::read_to_string(daemon.log()).unwrap();
+    let log = daemon.said().unwrap();
     for one in &expected {
         let lines = log.lines().filter(|line| line.contains(one.as_str()) && line.contains("WARN"));
         assert_eq!(lines.count(), 1, "{one}:\n{log}");

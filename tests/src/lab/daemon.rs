@@ -27,6 +27,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub struct Daemon {
     process: Process,
     node: LabNode,
+    /// Length of its log when it started, bytes.
+    logged_before: u64,
 }
 
 impl Lab {
@@ -104,8 +106,10 @@ impl Lab {
             .env("TERWAYD_METADATA", format!("http://{METADATA}"))
             .envs(settings.environment.iter().map(|(key, value)| (key, value)));
         let log = self.logs().join(format!("terwayd-{}.log", node.node.name()));
+        // It goes on behind what an earlier daemon, or lab of this name, has left.
+        let logged_before = std::fs::metadata(&log).map_or(0, |file| file.len());
         let process = node.node.spawn("terwayd", command, &log).await?;
-        Ok(Daemon { process, node })
+        Ok(Daemon { process, node, logged_before })
     }
 
     /// What `terwayctl` says on a node, as JSON.
@@ -179,6 +183,13 @@ impl Daemon {
         self.process.signal(Signal::SIGKILL)?;
         self.process.kill().await?;
         Ok(())
+    }
+
+    /// What it has logged itself.
+    pub fn said(&self) -> Result<String> {
+        let log = std::fs::read(self.log())?;
+        let own = log.get(usize::try_from(self.logged_before)?..).unwrap_or_default();
+        Ok(String::from_utf8_lossy(own).into_owned())
     }
 
     /// The end of its log.

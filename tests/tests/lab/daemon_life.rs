@@ -161,9 +161,7 @@ async fn a_second_daemon_touches_nothing_until_the_first_is_gone() {
     let lab = lab("dltwo").await;
     let first = healthy(&lab).await;
     let mut second = lab.spawn_daemon(NODE, &DaemonSettings::default()).await.unwrap();
-    let waits = || async {
-        std::fs::read_to_string(second.log()).unwrap().contains("another terwayd holds the state")
-    };
+    let waits = || async { second.said().unwrap().contains("another terwayd holds the state") };
     until("the second daemon waits for the lock", waits).await;
     let one = shared(&lab, "one").await;
     assert!(second.process().is_running());

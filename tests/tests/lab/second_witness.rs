@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use terway_lab::lab::leftovers::{ip, tc};
 use terway_lab::lab::{DaemonSettings, Lab, LabOptions, LabPod, PodRequest};
 use terway_lab::traffic::{Answer, probe};
+use tokio::time::{sleep, timeout};
 
 const NODE: &str = "node1";
 
@@ -230,6 +231,52 @@ async fn a_packet_for_an_address_without_a_pod_ends_on_the_node() {
         assert!(error.contains("unreachable"), "{family}: {error}");
     }
     assert_eq!(lab.fabric().drops().await.unwrap().total(), 0, "nothing came back into the VPC");
+    daemon.stop().await.unwrap();
+    lab.down().await.unwrap();
+}
+
+/// Somebody changes an ENI's MTU by hand: it is what the NIC came with again, and so say the
+/// kernel, the result of an ADD, CHECK, `terwayctl` and the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_mtu_of_an_eni_is_the_same_wherever_it_is_said() {
+    let lab = lab("mtu").await;
+    let daemon = lab.start_daemon(NODE, &DaemonSettings::default()).await.unwrap();
+    let node = &lab.node(NODE).unwrap().node;
+    let (link, _) = enis(&lab).await.remove(0);
+    let before = lab.add_pod(&PodRequest::shared(NODE, "before")).await.unwrap();
+    let mtu = async || number(&ip(node, &format!("-j link show {link}")).await.unwrap()[0], "mtu");
+    let own = mtu().await;
+    let changed = own - 100;
+    ip(node, &format!("-j link set {link} mtu {changed}")).await.unwrap();
+    let repaired = format!("link {link} mtu {changed} should be link {link} mtu {own}");
+    let said = || {
+        let log = daemon.said().unwrap();
+        log.lines().any(|line| line.contains("repaired") && line.contains(&repaired))
+    };
+    let look = timeout(Duration::from_secs(10), async {
+        while !said() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(look.await.is_ok(), "{repaired:?} is not in the log:\n{}", daemon.tail());
+    assert_eq!(mtu().await, own);
+
+    let after = lab.add_pod(&PodRequest::shared(NODE, "after")).await.unwrap();
+    for pod in [&before, &after] {
+        let interfaces = pod.result["interfaces"].as_array().unwrap();
+        let said: Vec<_> = interfaces.iter().map(|one| number(one, "mtu")).collect();
+        assert_eq!(said, [own; 3], "{interfaces:?}");
+        let name = &pod.request.name;
+        let inside = ip(node, &format!("-j -n {name} link show eth0")).await.unwrap();
+        assert_eq!(number(&inside[0], "mtu"), own);
+        let check = lab.check_pod(pod).await.unwrap();
+        assert!(check.success, "{}", check.message());
+    }
+    let shown = lab.terwayctl(NODE, "enis").await.unwrap();
+    assert_eq!(number(&shown["enis"][0], "mtu"), own, "{shown}");
+    for pod in [before, after] {
+        lab.del_pod(pod).await.unwrap();
+    }
     daemon.stop().await.unwrap();
     lab.down().await.unwrap();
 }
