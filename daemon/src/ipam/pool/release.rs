@@ -44,6 +44,8 @@ impl Pool {
         }
         let Some(owned) = self.owners.remove(key) else { return };
         if let Some(port) = self.ports.values_mut().find(|port| port.id == owned.allocation.eni) {
+            // What the cloud does not know any more is not idle.
+            port.drop_invalid(key);
             port.shelf.release(key, &SlotState::Idle, now);
         }
     }
@@ -157,11 +159,14 @@ impl Pool {
 impl Port {
     /// What the cloud knows rests; what it does not know any more is gone.
     fn put_to_rest(&mut self, key: &SandboxKey, now: Duration) -> Vec<IpAddr> {
-        let invalid = self.shelf.in_state(&SlotState::Invalid(key.clone()));
-        for (address, _) in invalid {
+        self.drop_invalid(key);
+        self.shelf.release(key, &SlotState::Resting, now)
+    }
+
+    fn drop_invalid(&mut self, key: &SandboxKey) {
+        for (address, _) in self.shelf.in_state(&SlotState::Invalid(key.clone())) {
             self.shelf.remove(address);
         }
-        self.shelf.release(key, &SlotState::Resting, now)
     }
 
     /// An address that the checkpoint remembers.

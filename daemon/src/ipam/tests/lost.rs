@@ -7,7 +7,8 @@ use controlplane::simulation::Faults;
 use model::EniId;
 use proto::agent::Reason;
 
-use super::world::{SECOND, World, key};
+use super::world::{Caller, SECOND, World, key};
+use crate::ipam::event::Event;
 use crate::ipam::snapshot::Snapshot;
 
 const ROOMY: &[(&str, u64)] = &[("vsw-a", 1000), ("vsw-b", 1000)];
@@ -119,6 +120,34 @@ fn a_trunk_that_vanished_is_noticed_by_the_next_member_and_replaced() {
     world.settle();
     world.check_quiet();
     assert_eq!(world.cloud.enis.len(), 2);
+}
+
+#[test]
+fn an_address_that_the_cloud_took_before_its_caller_went_away_is_not_idle() {
+    let mut world = World::new(1, r#""min_pool_size": 2, "max_pool_size": 5,"#, ROOMY);
+    world.settle();
+    world.add(0, false, SECOND);
+    let allocation = world.allocation(0).unwrap().clone();
+    let v4 = allocation.addresses.v4().unwrap();
+    world.cloud.enis.get_mut(&allocation.eni).unwrap().v4.retain(|address| *address != v4);
+    // The pool grows for that pod; so long a read may be old news.
+    for _ in 0..70 {
+        world.drain();
+        world.pass(SECOND);
+    }
+    world.state.pool.look_at(world.now);
+    world.event(Event::Tick);
+    world.drain();
+    assert!(Snapshot::of(&world.state).cut_off.contains_key(&key(0)));
+    // The answer was on its way for all that time.
+    assert!(matches!(world.callers.remove(&key(0)), Some(Caller::Has { .. })));
+    world.event(Event::Cancel { ticket: 1, key: key(0) });
+    // A pod that comes now is checked to have an address that its ENI has.
+    for n in 1..4 {
+        world.add(n, false, SECOND * 60);
+    }
+    world.settle();
+    assert!((1..4).all(|n| world.allocation(n).is_some()));
 }
 
 #[test]

@@ -170,6 +170,23 @@ async fn an_address_that_cannot_be_given_back_is_given_back_later() {
 }
 
 #[tokio::test]
+async fn a_repeated_add_of_a_pod_that_is_cut_off_says_so_and_touches_nothing() {
+    let queue = tempfile::tempdir().unwrap();
+    let world = World::new(queue.path());
+    let pods = world.start();
+    pods.add(add("a"), soon()).await.unwrap();
+    let before = (world.state().kernel.clone(), pods.list());
+    world.state().failing.insert("confirm");
+    let error = pods.add(add("a"), soon()).await.unwrap_err();
+    assert!(matches!(error, PodError::Address(_)), "{error}");
+    assert_eq!((world.state().kernel.clone(), pods.list()), before);
+    pods.del(key("a")).await.unwrap();
+    world.state().failing.clear();
+    pods.add(add("a"), soon()).await.unwrap();
+    world.agree(&pods);
+}
+
+#[tokio::test]
 async fn a_del_that_the_kernel_refuses_is_durable_and_finished_later() {
     let queue = tempfile::tempdir().unwrap();
     let world = World::new(queue.path());
