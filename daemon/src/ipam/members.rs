@@ -329,6 +329,11 @@ impl Members {
         self.controller.enis()
     }
 
+    /// What the sandboxes have.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpPair> {
+        self.owners.values().map(|held| held.allocation.addresses)
+    }
+
     /// For the snapshot.
     pub(crate) const fn waiting(&self) -> usize {
         self.waiters.len()

@@ -63,6 +63,7 @@ impl State {
     pub(crate) fn step(&mut self, event: Event, now: Duration) -> Outcome {
         let mut out = Outcome::default();
         self.take(event, now, &mut out);
+        self.pool.withhold(self.members.addresses(), now, &mut out);
         self.pool.serve(now, &mut out);
         self.pool.drop_lost(self.members.trunks());
         self.pool.plan(&mut self.vswitches, now);

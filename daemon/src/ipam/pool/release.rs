@@ -1,5 +1,6 @@
 //! Addresses on their way back: from a pod to rest, from rest to idle.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -47,6 +48,32 @@ impl Pool {
             // What the cloud does not know any more is not idle.
             port.drop_invalid(key);
             port.shelf.release(key, &SlotState::Idle, now);
+        }
+    }
+
+    /// The cloud gives an address that it took from a pod to somebody else, perhaps to us. As long as
+    /// that pod is here, cut off, the address rests: no node has two pods with one address.
+    pub(crate) fn withhold(
+        &mut self,
+        members: impl Iterator<Item = IpPair>,
+        now: Duration,
+        out: &mut Outcome,
+    ) {
+        let owned = self.owners.values().map(|owned| owned.allocation.addresses);
+        let held: BTreeSet<IpAddr> =
+            owned.chain(members).flat_map(|pair| pair.iter().collect::<Vec<_>>()).collect();
+        let mut withheld = Vec::new();
+        for port in self.ports.values_mut() {
+            for (address, _) in port.shelf.in_state(&SlotState::Idle) {
+                if held.contains(&address) {
+                    port.shelf.set(address, SlotState::Resting, now);
+                    withheld.push((port.id.clone(), address));
+                }
+            }
+        }
+        for (eni, address) in withheld {
+            let rest = self.rest(eni, address, RestKind::Cooling, now);
+            out.notes.push(Change::PutRest(rest));
         }
     }
 

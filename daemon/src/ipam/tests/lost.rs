@@ -15,7 +15,8 @@ const ROOMY: &[(&str, u64)] = &[("vsw-a", 1000), ("vsw-b", 1000)];
 
 /// A node with a trunk, and a pod on a member for so long that no read is old news of it.
 fn with_a_member() -> (World, EniId) {
-    let mut world = World::new(1, r#""enable_eni_trunking": true,"#, ROOMY);
+    let conf = r#""enable_eni_trunking": true, "max_pool_size": 10,"#;
+    let mut world = World::new(1, conf, ROOMY);
     world.add(0, true, SECOND * 60);
     world.settle();
     world.acknowledge(0);
@@ -148,6 +149,35 @@ fn an_address_that_the_cloud_took_before_its_caller_went_away_is_not_idle() {
     }
     world.settle();
     assert!((1..4).all(|n| world.allocation(n).is_some()));
+}
+
+#[test]
+fn an_address_of_a_pod_that_is_cut_off_is_given_to_nobody_else_on_the_node() {
+    let (mut world, member) = with_a_member();
+    let v4 = world.allocation(0).unwrap().addresses.v4().unwrap();
+    let trunk = world.allocation(0).unwrap().parent.clone();
+    world.cloud.enis.remove(&member);
+    // The vSwitch has it free, and somebody gives it to the trunk.
+    world.cloud.enis.get_mut(&trunk).unwrap().v4.push(v4);
+    for _ in 0..5 {
+        world.state.pool.look_at(world.now);
+        for _ in 0..40 {
+            world.pass(SECOND);
+            world.drain();
+        }
+    }
+    // Whoever is served is checked to be the only one with its address.
+    for n in 1..3 {
+        world.add(n, false, SECOND * 20);
+    }
+    world.settle();
+    assert!((1..3).all(|n| world.allocation(n).is_some()));
+    world.del(0);
+    world.settle();
+    world.check_quiet();
+    let mut slots = world.state.pool.ports().flat_map(|(_, port)| port.shelf.iter());
+    let resting = slots.any(|(address, slot)| address == v4 && slot.state.rests());
+    assert!(!resting, "it is free when its pod is gone");
 }
 
 #[test]
