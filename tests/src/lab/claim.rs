@@ -11,7 +11,7 @@ const DIRECTORY: &str = "/run/lock/terway-lab";
 
 /// Nobody else makes or takes away labs of this name while it lives.
 #[derive(Debug)]
-pub struct Claim(#[expect(dead_code, reason = "the lock goes when it is closed")] File);
+pub struct Claim(File);
 
 impl Claim {
     /// An error if a lab of this name is up, whose process it names.
@@ -40,6 +40,14 @@ impl Claim {
     }
 }
 
+impl Drop for Claim {
+    /// Closing it is not enough: a child that is being spawned has it until its exec.
+    fn drop(&mut self) {
+        // A lock that cannot be let go ends with the process.
+        let _held_on = self.0.unlock();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,7 +59,10 @@ mod tests {
         let refused = Claim::take(&name).unwrap_err().to_string();
         let own = std::process::id();
         assert!(refused.contains(&format!("a lab named claimed is up, held by process {own}")));
+        // Like a child between its fork and its exec.
+        let inherited = first.0.try_clone().unwrap();
         drop(first);
         Claim::take(&name).unwrap();
+        drop(inherited);
     }
 }
