@@ -61,6 +61,8 @@ pub struct Machine {
     pub kernel: String,
     /// Number of CPUs.
     pub cpus: usize,
+    /// Where the measured binaries lie: `release` or `dev`.
+    pub binaries: PathBuf,
     /// Load averages of 1, 5 and 15 minutes at the start.
     pub load_before: String,
     /// The same at the end: the benchmark itself is in it.
@@ -73,14 +75,18 @@ impl Machine {
         Self {
             kernel: read("/proc/sys/kernel/osrelease"),
             cpus: std::thread::available_parallelism().map_or(0, usize::from),
+            binaries: crate::driver::stage(),
             load_before: load(),
             load_after: String::new(),
         }
     }
 
     fn line(&self) -> String {
-        let Self { kernel, cpus, load_before, load_after } = self;
-        format!("Linux {kernel}, {cpus} CPUs, load {load_before} before and {load_after} after")
+        let Self { kernel, cpus, binaries, load_before, load_after } = self;
+        format!(
+            "Linux {kernel}, {cpus} CPUs, load {load_before} before and {load_after} after; binaries of {}",
+            binaries.display()
+        )
     }
 }
 
@@ -129,30 +135,41 @@ fn daemon_settings(idle: usize) -> DaemonSettings {
 }
 
 /// Waits until the daemon has `idle` addresses and nothing left to do, and until the node has so
-/// many links, whoever made them.
+/// many links beside the daemon's ENIs, whoever made them.
 async fn rest(lab: &Lab, node: &str, idle: usize, links: Option<usize>) -> Result<()> {
     let resting = async {
         loop {
-            let status: StatusReply = serde_json::from_value(lab.terwayctl(node, "status").await?)?;
+            let status = status(lab, node).await?;
+            let beside = links_beside_enis(lab, node, &status).await?;
             let pool = status.pool.unwrap_or_default();
             let enough = usize::try_from(pool.idle)? >= idle && pool.resting == 0;
             let done = status.reaper_queue == 0 && status.del_queue == 0;
-            let links_now = lab.node(node)?.node.netlink().links().await?.len();
-            if enough && done && links.is_none_or(|links| links == links_now) {
+            if enough && done && links.is_none_or(|links| links == beside) {
                 return anyhow::Ok(());
             }
             time::sleep(LOOK).await;
         }
     };
     let Ok(rested) = time::timeout(PATIENCE, resting).await else {
-        let status = lab.terwayctl(node, "status").await?;
-        let links_now = lab.node(node)?.node.netlink().links().await?.len();
+        let status = status(lab, node).await?;
+        let beside = links_beside_enis(lab, node, &status).await?;
         anyhow::bail!(
-            "{node} does not come to rest with {idle} idle addresses and {links:?} links in \
-             {PATIENCE:?}; it has {links_now} links, and its daemon says {status}"
+            "{node} does not come to rest with {idle} idle addresses and {links:?} links beside its \
+             ENIs in {PATIENCE:?}; it has {beside}, and its daemon says {status:?}"
         );
     };
     rested
+}
+
+async fn status(lab: &Lab, node: &str) -> Result<StatusReply> {
+    Ok(serde_json::from_value(lab.terwayctl(node, "status").await?)?)
+}
+
+/// The pool takes and returns ENIs as it needs them; each is a link.
+async fn links_beside_enis(lab: &Lab, node: &str, status: &StatusReply) -> Result<usize> {
+    let enis = status.pool.as_ref().map_or(0, |pool| pool.enis);
+    let links = lab.node(node)?.node.netlink().links().await?.len();
+    Ok(links.saturating_sub(usize::try_from(enis)?))
 }
 
 /// A table whose columns after the first `texts` are figures.

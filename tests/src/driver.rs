@@ -177,12 +177,16 @@ pub async fn call(
     Ok(Outcome { stdout, stderr, success: output.status.success(), elapsed })
 }
 
-/// Where the staged binaries and objects lie: `TERWAY_STAGE`, else target/stage/dev.
+/// Where the staged binaries and objects lie: `TERWAY_STAGE`, else where this program itself was
+/// staged, else target/stage/dev.
 pub fn stage() -> PathBuf {
-    std::env::var_os("TERWAY_STAGE").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/stage/dev"),
-        PathBuf::from,
-    )
+    let own = || {
+        let program = std::env::current_exe().ok()?;
+        let dir = program.parent()?;
+        dir.join("terway.bpf.o").exists().then(|| dir.to_owned())
+    };
+    let dev = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/stage/dev");
+    std::env::var_os("TERWAY_STAGE").map(PathBuf::from).or_else(own).unwrap_or_else(dev)
 }
 
 /// A staged file.

@@ -85,11 +85,11 @@ fn plugin(root: &Path, profile: Profile) -> Result<()> {
     run(
         "CNI binary and the lab's container",
         Command::new("cargo")
-            .args(["build", "--release", "--target", target])
+            .args(["build", "--profile", "plugin", "--target", target])
             .args(["--package", "cni-plugin", "--package", "terway-lab-pod"])
             .env("RUSTFLAGS", "-Ctarget-feature=+crt-static"),
     )?;
-    let built = root.join("target").join(target).join("release");
+    let built = root.join("target").join(target).join("plugin");
     ["terway", "lab-pod"]
         .iter()
         .try_for_each(|name| put(&built.join(name), &stage(root, profile).join(name)))

@@ -117,7 +117,7 @@ pub async fn run(options: BenchOptions) -> Result<AddReport> {
 /// Dropped in this order when something fails.
 struct Bench {
     plan: Plan,
-    /// Links of the node when there is no pod.
+    /// Links of the node beside ENIs when there is no pod.
     links: usize,
     ours: Side,
     ptp: Side,
@@ -206,7 +206,8 @@ impl Bench {
         let ours = Side::new(Peer::Ours, &node, plan.sandboxes()).await?;
         let ptp = Side::new(Peer::Ptp, &node, plan.sandboxes()).await?;
         rest(&lab, NODE, idle, None).await?;
-        let links = node.netlink().links().await?.len();
+        let status = super::status(&lab, NODE).await?;
+        let links = super::links_beside_enis(&lab, NODE, &status).await?;
         Ok(Self { plan, links, ours, ptp, daemon, node, lab })
     }
 
