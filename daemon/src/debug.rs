@@ -23,7 +23,7 @@ use crate::api::failure::chain;
 use crate::api::gate::{Gate, NotReady};
 use crate::checkpoint::{Phase, SandboxRecord};
 use crate::datapath::{Datapath, DatapathError, Direction, FilterView, RuleView};
-use crate::ipam::Snapshot;
+use crate::ipam::{AllocError, Ipam, Snapshot};
 use crate::pods::Pods;
 
 /// What the kernel is asked.
@@ -62,6 +62,18 @@ impl Kernel for Datapath {
     }
 }
 
+/// What the pool is asked.
+pub trait Pool: fmt::Debug + Send + Sync {
+    /// As [`Ipam::snapshot`].
+    fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot, AllocError>>;
+}
+
+impl Pool for Ipam {
+    fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot, AllocError>> {
+        self.snapshot().boxed()
+    }
+}
+
 /// What is shown, once the daemon has it.
 #[derive(Debug, Clone)]
 pub struct Shown {
@@ -70,7 +82,7 @@ pub struct Shown {
     /// The kernel.
     pub kernel: Arc<dyn Kernel>,
     /// The pool.
-    pub pool: watch::Receiver<Arc<Snapshot>>,
+    pub pool: Arc<dyn Pool>,
     /// `i-…`.
     pub instance_id: String,
     /// `ecs.g7.4xlarge` and the like.
@@ -101,9 +113,9 @@ impl DebugService {
 impl Debug for DebugService {
     async fn pods(&self, _: Request<PodsRequest>) -> Result<Response<PodsReply>, Status> {
         let shown = self.shown()?;
-        let cut_off = shown.pool.borrow().cut_off.clone();
         let pods = shown.pods.list().into_iter().map(|record| {
-            let lost = record.phase == Phase::Up && cut_off.contains_key(&record.pod.spec.key);
+            let key = &record.pod.spec.key;
+            let lost = record.phase == Phase::Up && shown.pods.is_cut_off(key);
             let mut pod = pod(record);
             if lost {
                 "cut_off".clone_into(&mut pod.phase);
@@ -114,8 +126,8 @@ impl Debug for DebugService {
     }
 
     async fn enis(&self, _: Request<EnisRequest>) -> Result<Response<EnisReply>, Status> {
-        let enis = self.shown()?.pool.borrow().enis.clone();
-        Ok(Response::new(enis))
+        let pool = self.shown()?.pool.snapshot().await.map_err(|error| unread(&error))?;
+        Ok(Response::new(pool.enis))
     }
 
     async fn rules(&self, _: Request<RulesRequest>) -> Result<Response<RulesReply>, Status> {
@@ -161,9 +173,9 @@ async fn fill(reply: &mut StatusReply, shown: &Shown) -> Result<(), Status> {
     reply.foreign_filters_ahead = ahead;
     reply.del_queue = count(queued);
     reply.reaper_queue = count(shown.kernel.reaper_queue());
-    let snapshot = Arc::clone(&shown.pool.borrow());
+    let snapshot = shown.pool.snapshot().await.map_err(|error| unread(&error))?;
     reply.pool = Some(snapshot.pool);
-    reply.last_cloud_error = snapshot.last_cloud_error.clone().unwrap_or_default();
+    reply.last_cloud_error = snapshot.last_cloud_error.unwrap_or_default();
     Ok(())
 }
 

@@ -5,26 +5,26 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::api::gate::{Health, NotReady};
-use crate::ipam::Snapshot;
+use crate::ipam::Standing;
 use crate::reconcile::Verdict;
 
 /// By the pool and by the kernel.
 #[derive(Debug, Clone)]
 pub struct NodeHealth {
-    pool: watch::Receiver<Arc<Snapshot>>,
+    pool: watch::Receiver<Arc<Standing>>,
     kernel: Verdict,
 }
 
 impl NodeHealth {
     /// Of these two.
-    pub fn new(pool: watch::Receiver<Arc<Snapshot>>, kernel: Verdict) -> Self {
+    pub fn new(pool: watch::Receiver<Arc<Standing>>, kernel: Verdict) -> Self {
         Self { pool, kernel }
     }
 
     /// Waits until pods can be taken. `None` when the pool has ended.
     pub async fn ready(&self) -> Option<()> {
         let mut pool = self.pool.clone();
-        pool.wait_for(|snapshot| snapshot.not_ready.is_none()).await.ok().map(drop)
+        pool.wait_for(|standing| standing.not_ready.is_none()).await.ok().map(drop)
     }
 }
 
@@ -44,7 +44,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_is_ready_when_its_pool_is() {
         let why = "no ENI is attached yet".to_owned();
-        let waiting = Snapshot { not_ready: Some(why.clone()), ..Snapshot::default() };
+        let waiting = Standing { not_ready: Some(why.clone()), ..Standing::default() };
         let pool = watch::Sender::new(Arc::new(waiting));
         let health = NodeHealth::new(pool.subscribe(), Verdict::default());
         assert_eq!(health.now(), Err(NotReady::New(why)));

@@ -40,7 +40,7 @@ use state::State;
 
 pub use error::{AllocError, Quota};
 pub use links::Links;
-pub use snapshot::Snapshot;
+pub use snapshot::{Carrier, Snapshot, Standing};
 
 /// How long the start waits for links that should be there.
 const RESTORE: Duration = Duration::from_secs(10);
@@ -135,7 +135,7 @@ pub struct Options {
 pub struct Ipam {
     messages: mpsc::UnboundedSender<Message>,
     tickets: Arc<AtomicU64>,
-    snapshot: watch::Receiver<Arc<Snapshot>>,
+    standing: watch::Receiver<Arc<Standing>>,
 }
 
 impl Ipam {
@@ -178,7 +178,7 @@ impl Ipam {
         checkpoint: Checkpoint,
     ) -> (Self, Driver<E>, oneshot::Receiver<()>) {
         let (messages, inbox) = mpsc::unbounded_channel();
-        let (snapshot, shown) = watch::channel(Arc::new(Snapshot::of(&state)));
+        let (standing, told) = watch::channel(Arc::new(Standing::of(&state)));
         let (restored, wait) = oneshot::channel();
         let driver = Driver {
             state,
@@ -187,14 +187,14 @@ impl Ipam {
             hands: Hands::new(cloud, links, messages.downgrade()),
             checkpoint,
             messages: inbox,
-            snapshot,
+            standing,
             restored: Some(restored),
             allocating: HashMap::new(),
             releasing: HashMap::new(),
             confirming: HashMap::new(),
         };
         let tickets = Arc::new(AtomicU64::new(1));
-        (Self { messages, tickets, snapshot: shown }, driver, wait)
+        (Self { messages, tickets, standing: told }, driver, wait)
     }
 
     /// At once from idle; else waits, at most `wait`. Dropped before it is done, it gives back what
@@ -238,9 +238,16 @@ impl Ipam {
         answer.await.map_err(|_ended| AllocError::Stopping)?
     }
 
-    /// What the pool looks like, as of its last change.
-    pub fn snapshot(&self) -> watch::Receiver<Arc<Snapshot>> {
-        self.snapshot.clone()
+    /// How the pool stands, as of its last change.
+    pub fn standing(&self) -> watch::Receiver<Arc<Standing>> {
+        self.standing.clone()
+    }
+
+    /// All that the pool has now.
+    pub async fn snapshot(&self) -> Result<Snapshot, AllocError> {
+        let (reply, answer) = oneshot::channel();
+        self.messages.send(Message::Look(reply)).map_err(|_ended| AllocError::Stopping)?;
+        answer.await.map_err(|_ended| AllocError::Stopping)
     }
 }
 

@@ -27,13 +27,14 @@ use model::{IfName, Mac, PodRef, SandboxKey};
 use crate::checkpoint::{Change, Phase, SandboxRecord};
 use crate::config::MemberMac;
 use crate::datapath::PodLink;
+use crate::ipam::Carrier;
 use crate::tasks::Tasks;
 
 pub use self::check::Checked;
 pub use self::collect::Stale;
 pub use self::del::Deleted;
 pub use self::error::{GcFailure, Interruption, PodError};
-pub use self::seams::{Addresses, Carrier, Journal, Namespace, Network, Pool};
+pub use self::seams::{Addresses, Journal, Namespace, Network, Pool};
 
 /// What an ADD asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +113,11 @@ impl Pods {
             turns: lock::KeyedLock::default(),
             adding: add::Adding::default(),
         })
+    }
+
+    /// Whether the cloud has lost what the sandbox has.
+    pub fn is_cut_off(&self, key: &SandboxKey) -> bool {
+        self.addresses.cut_off(key).is_some()
     }
 
     /// All records, by key.

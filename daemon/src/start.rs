@@ -277,11 +277,11 @@ impl StartingNode {
         let reconciler = Reconciler::new(mend, Arc::clone(&pods), verdict.clone());
         reconciler.repair("start").await;
 
-        let health = Arc::new(NodeHealth::new(ipam.snapshot(), verdict));
+        let health = Arc::new(NodeHealth::new(ipam.standing(), verdict));
         self.shown.send_replace(Some(Shown {
             pods: Arc::clone(&pods),
             kernel: Arc::new(datapath),
-            pool: ipam.snapshot(),
+            pool: Arc::new(ipam),
             instance_id: instance.id.to_string(),
             instance_type: kind.id.to_string(),
         }));

@@ -11,18 +11,25 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::{DebugService, Kernel, Shown};
+use super::{DebugService, Kernel, Pool, Shown};
 use crate::api::access::Only;
 use crate::api::gate::{Gate, Health, NotReady, Serving, State};
 use crate::api::{server, socket};
 use crate::ctl::{self, CtlError};
 use crate::datapath::{DatapathError, Direction, FilterView, RuleView};
-use crate::ipam::Snapshot;
+use crate::ipam::{AllocError, Snapshot};
 use crate::pods::tests::world::{World, add, soon};
 use crate::tasks::Tasks;
 
 #[derive(Debug)]
 struct Fixed;
+
+impl Pool for Fixed {
+    fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot, AllocError>> {
+        let last_cloud_error = Some("Throttling".to_owned());
+        async move { Ok(Snapshot { last_cloud_error, ..Snapshot::default() }) }.boxed()
+    }
+}
 
 impl Kernel for Fixed {
     fn rules(&self) -> BoxFuture<'_, Result<Vec<RuleView>, DatapathError>> {
@@ -98,13 +105,10 @@ impl Daemon {
     async fn serve(&self) {
         let pods = self.world.start_with(self.tasks.clone());
         pods.add(add("a"), soon()).await.unwrap();
-        let snapshot =
-            Snapshot { last_cloud_error: Some("Throttling".to_owned()), ..Snapshot::default() };
-        let pool = watch::Sender::new(Arc::new(snapshot)).subscribe();
         self.shown.send_replace(Some(Shown {
             pods: Arc::clone(&pods),
             kernel: Arc::new(Fixed),
-            pool,
+            pool: Arc::new(Fixed),
             instance_id: "i-1".to_owned(),
             instance_type: "ecs.g7.4xlarge".to_owned(),
         }));

@@ -18,7 +18,7 @@ use super::clock::Clock;
 use super::event::{Ask, Effect, Event, Outcome, Ticket, Told, Whose};
 use super::links::Links;
 use super::pool::{Family, v4, v6};
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, Standing};
 use super::state::State;
 use super::{AllocError, Allocation, Request};
 use crate::checkpoint::{Change, Checkpoint};
@@ -53,6 +53,8 @@ pub(super) enum Message {
     Event(Event),
     /// The record of a released sandbox is gone from the disk, or not.
     Released(Ticket, Result<(), String>),
+    /// Somebody looks.
+    Look(oneshot::Sender<Snapshot>),
 }
 
 /// Takes an answer without a value.
@@ -66,7 +68,7 @@ pub(super) struct Driver<E> {
     pub(super) hands: Hands<E>,
     pub(super) checkpoint: Checkpoint,
     pub(super) messages: mpsc::UnboundedReceiver<Message>,
-    pub(super) snapshot: watch::Sender<Arc<Snapshot>>,
+    pub(super) standing: watch::Sender<Arc<Standing>>,
     /// Told once, when the links that the checkpoint knows were set.
     pub(super) restored: Option<oneshot::Sender<()>>,
     pub(super) allocating:
@@ -126,11 +128,18 @@ impl<E: Ecs> Driver<E> {
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut stopped = false;
         self.step(Event::Tick);
+        let pause = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(pause);
+        // When the pause ends: never put off, so that a flood of messages cannot do that for ever.
+        let mut planned: Option<Duration> = None;
         while !stopped || self.hands.in_flight() > 0 {
             let now = (self.clock)();
-            let wake = self.state.wake(now).map(|at| at.saturating_sub(now));
-            let longest = if stopped { STOPPING } else { Duration::from_hours(1) };
-            let pause = tokio::time::sleep(wake.unwrap_or(longest).min(longest));
+            let longest = now + if stopped { STOPPING } else { Duration::from_hours(1) };
+            let wake = self.state.wake(now).map_or(longest, |at| at.clamp(now, longest));
+            if planned.is_none_or(|planned| wake < planned) {
+                planned = Some(wake);
+                pause.as_mut().reset(Instant::now() + wake.saturating_sub(now));
+            }
             // All of these may be dropped at any time: nothing is lost with them.
             tokio::select! {
                 message = self.messages.recv() => match message {
@@ -141,7 +150,10 @@ impl<E: Ecs> Driver<E> {
                     stopped = true;
                     self.step(Event::Stop);
                 }
-                () = pause => self.step(Event::Tick),
+                () = &mut pause => {
+                    planned = None;
+                    self.step(Event::Tick);
+                }
             }
         }
     }
@@ -172,18 +184,19 @@ impl<E: Ecs> Driver<E> {
                 // A caller that went away knows from the record.
                 let _gone = reply.send(written.map_err(AllocError::Checkpoint));
             }
+            Message::Look(reply) => {
+                // Who went away does not look.
+                let _gone = reply.send(Snapshot::of(&self.state));
+            }
         }
     }
 
     fn step(&mut self, event: Event) {
         let now = (self.clock)();
-        // What a caller gets may name an ENI that was linked by this very event.
-        let linked = matches!(&event, Event::Told { told: Told::LinkSet(..), .. });
         note_errors(&event);
         let mut out = self.state.step(event, now);
-        if linked {
-            self.publish();
-        }
+        // What a caller gets may name an ENI that was linked by this very event.
+        self.publish();
         for (ticket, answer) in std::mem::take(&mut out.answers) {
             self.answer(ticket, answer);
         }
@@ -193,9 +206,6 @@ impl<E: Ecs> Driver<E> {
             let _gone = reply.send(answer);
         }
         self.carry_out(out, now);
-        if self.messages.is_empty() && !linked {
-            self.publish();
-        }
         if !self.state.pool.is_restoring()
             && let Some(restored) = self.restored.take()
         {
@@ -205,11 +215,11 @@ impl<E: Ecs> Driver<E> {
     }
 
     fn publish(&self) {
-        let snapshot = Snapshot::of(&self.state);
-        self.snapshot.send_if_modified(|shown| {
-            let news = **shown != snapshot;
+        let standing = Standing::of(&self.state);
+        self.standing.send_if_modified(|told| {
+            let news = **told != standing;
             if news {
-                *shown = Arc::new(snapshot);
+                *told = Arc::new(standing);
             }
             news
         });

@@ -1,4 +1,4 @@
-//! What the pool looks like from outside.
+//! What the pool looks like from outside: in few words to all who listen, whole to who asks.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,52 @@ use super::pool::{Family, LinkState, Pool, Port, SlotState, mark};
 use super::state::{State, owner_name};
 use crate::datapath::EniKind;
 
-/// What the debug socket shows.
+/// What is told after each step, so it is small: nothing in it is by pod, unless the pod is cut off.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Standing {
+    /// Links of the ENIs that have one.
+    pub carriers: BTreeMap<EniId, Carrier>,
+    /// Sandboxes whose addresses the cloud has lost, each with a sentence.
+    pub cut_off: BTreeMap<SandboxKey, String>,
+    /// Why an ADD could not be served now; `None` if it could.
+    pub not_ready: Option<String>,
+}
+
+/// The link that carries the frames of an ENI's pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carrier {
+    /// Its name.
+    pub name: String,
+    /// The ENI's MAC.
+    pub mac: Mac,
+    /// Largest packet, bytes.
+    pub mtu: u32,
+}
+
+/// All of it, for the debug socket.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
     /// ENIs, addresses and members.
     pub enis: debug::EnisReply,
     /// Numbers.
     pub pool: debug::Pool,
-    /// Sandboxes whose addresses the cloud has lost, each with a sentence.
-    pub cut_off: BTreeMap<SandboxKey, String>,
-    /// Why an ADD could not be served now; `None` if it could.
-    pub not_ready: Option<String>,
     /// The last error of the cloud's API, with its RequestId.
     pub last_cloud_error: Option<String>,
+}
+
+impl Standing {
+    pub(super) fn of(state: &State) -> Self {
+        let carriers = state.pool.ports().filter_map(|(_, port)| {
+            let LinkState::Up(link) = &port.link else { return None };
+            let carrier = Carrier { name: link.name.to_string(), mac: port.mac, mtu: link.mtu };
+            Some((port.id.clone(), carrier))
+        });
+        Self {
+            carriers: carriers.collect(),
+            cut_off: cut_off(state),
+            not_ready: state.pool.not_ready(),
+        }
+    }
 }
 
 impl Snapshot {
@@ -40,8 +73,6 @@ impl Snapshot {
         Self {
             enis: debug::EnisReply { enis: enis.collect() },
             pool: numbers(state),
-            cut_off: cut_off(state),
-            not_ready: state.pool.not_ready(),
             last_cloud_error: state.last_cloud_error.clone(),
         }
     }

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use model::{EniId, LinkIndex, Mac, SandboxKey};
+use model::{EniId, LinkIndex, SandboxKey};
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
 
 use crate::checkpoint::{Change, Checkpoint, CheckpointError};
 use crate::datapath::{Datapath, DatapathError, Pod, PodLink, PodSpec};
-use crate::ipam::{AllocError, Allocation, Ipam, Request, Want};
+use crate::ipam::{AllocError, Allocation, Carrier, Ipam, Request, Want};
 use crate::netns::is_the_nodes;
 use crate::standalone::PodNetworkings;
 
@@ -41,17 +41,6 @@ pub trait Addresses: Debug + Send + Sync {
     fn release<'a>(&'a self, key: &'a SandboxKey) -> BoxFuture<'a, Result<(), AllocError>>;
     /// The link of an ENI.
     fn carrier(&self, eni: &EniId) -> Option<Carrier>;
-}
-
-/// The link that carries a pod's frames.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Carrier {
-    /// As the node calls it.
-    pub name: String,
-    /// The ENI's.
-    pub mac: Mac,
-    /// Bytes.
-    pub mtu: u32,
 }
 
 /// The kernel.
@@ -127,7 +116,7 @@ impl Addresses for Pool {
     }
 
     fn cut_off(&self, key: &SandboxKey) -> Option<String> {
-        self.ipam.snapshot().borrow().cut_off.get(key).cloned()
+        self.ipam.standing().borrow().cut_off.get(key).cloned()
     }
 
     fn release<'a>(&'a self, key: &'a SandboxKey) -> BoxFuture<'a, Result<(), AllocError>> {
@@ -135,10 +124,7 @@ impl Addresses for Pool {
     }
 
     fn carrier(&self, eni: &EniId) -> Option<Carrier> {
-        let snapshot = self.ipam.snapshot();
-        let snapshot = snapshot.borrow();
-        let eni = snapshot.enis.enis.iter().find(|shown| shown.id == eni.as_str())?;
-        Some(Carrier { name: eni.link.clone(), mac: eni.mac.parse().ok()?, mtu: eni.mtu })
+        self.ipam.standing().borrow().carriers.get(eni).cloned()
     }
 }
 

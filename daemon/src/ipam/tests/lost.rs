@@ -9,7 +9,7 @@ use proto::agent::Reason;
 
 use super::world::{Caller, SECOND, World, key};
 use crate::ipam::event::Event;
-use crate::ipam::snapshot::Snapshot;
+use crate::ipam::snapshot::{Snapshot, Standing};
 
 const ROOMY: &[(&str, u64)] = &[("vsw-a", 1000), ("vsw-b", 1000)];
 
@@ -52,12 +52,12 @@ fn a_sandbox_whose_member_vanished_is_told_so_and_gets_another_after_its_del() {
     assert!(lost.to_string().contains(member.as_str()), "{lost}");
     assert!(lost.details().contains("delete the pod"), "{}", lost.details());
     assert_eq!(phase_of(&world, &member), "lost");
-    assert!(Snapshot::of(&world.state).cut_off[&key(0)].contains(member.as_str()));
+    assert!(Standing::of(&world.state).cut_off[&key(0)].contains(member.as_str()));
 
     world.del(0);
     world.settle();
     world.check_quiet();
-    assert!(Snapshot::of(&world.state).cut_off.is_empty());
+    assert!(Standing::of(&world.state).cut_off.is_empty());
     world.add(1, true, SECOND * 60);
     world.settle();
     assert!(world.allocation(1).is_some());
@@ -139,7 +139,7 @@ fn an_address_that_the_cloud_took_before_its_caller_went_away_is_not_idle() {
     world.state.pool.look_at(world.now);
     world.event(Event::Tick);
     world.drain();
-    assert!(Snapshot::of(&world.state).cut_off.contains_key(&key(0)));
+    assert!(Standing::of(&world.state).cut_off.contains_key(&key(0)));
     // The answer was on its way for all that time.
     assert!(matches!(world.callers.remove(&key(0)), Some(Caller::Has { .. })));
     world.event(Event::Cancel { ticket: 1, key: key(0) });
@@ -198,7 +198,7 @@ fn a_shared_pod_whose_eni_vanished_is_told_so_from_memory() {
     let error = world.confirm(0, Duration::ZERO).unwrap_err();
     assert_eq!(world.cloud.calls, calls);
     assert!(error.to_string().contains(eni.as_str()), "{error}");
-    assert!(Snapshot::of(&world.state).cut_off.contains_key(&key(0)));
+    assert!(Standing::of(&world.state).cut_off.contains_key(&key(0)));
     // Its only pod goes, and it goes at once: nobody has to look again.
     world.del(0);
     for _ in 0..10 {

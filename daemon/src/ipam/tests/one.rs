@@ -12,7 +12,7 @@ use super::world::{COOLDOWN, Caller, SECOND, World, key};
 use crate::checkpoint::RestKind;
 use crate::ipam::AllocError;
 use crate::ipam::event::{Ask, Effect, Event};
-use crate::ipam::snapshot::Snapshot;
+use crate::ipam::snapshot::{Snapshot, Standing};
 
 const ROOMY: &[(&str, u64)] = &[("vsw-a", 1000), ("vsw-b", 1000)];
 
@@ -151,10 +151,10 @@ fn a_cloud_that_cannot_be_read_is_the_reason() {
     world.drain();
     world.pass(SECOND * 6);
     assert_eq!(refused(&world, 0).reason(), Reason::Throttled);
-    let not_ready = Snapshot::of(&world.state).not_ready.unwrap();
+    let not_ready = Standing::of(&world.state).not_ready.unwrap();
     assert!(not_ready.starts_with("the node's ENIs cannot be read: "), "{not_ready}");
     world.settle();
-    assert_eq!(Snapshot::of(&world.state).not_ready, None);
+    assert_eq!(Standing::of(&world.state).not_ready, None);
 }
 
 #[test]

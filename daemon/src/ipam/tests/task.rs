@@ -205,9 +205,13 @@ impl Daemon {
     }
 
     async fn until(&self, wanted: impl Fn(&crate::ipam::Snapshot) -> bool) {
-        let mut shown = self.ipam.snapshot();
-        let wait = shown.wait_for(|snapshot| wanted(snapshot));
-        tokio::time::timeout(LONG, wait).await.unwrap().unwrap();
+        let looking = async {
+            while !wanted(&self.ipam.snapshot().await.unwrap()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let late = tokio::time::timeout(LONG, looking).await;
+        assert!(late.is_ok(), "{:#?}", self.ipam.snapshot().await);
     }
 }
 
@@ -223,8 +227,7 @@ async fn an_address_comes_from_the_cloud_and_its_rest_is_on_the_disk() {
     assert!(allocation.addresses.v4().is_some() && allocation.addresses.v6().is_some());
     assert_eq!(daemon.kernel.set.lock().unwrap().as_slice(), std::slice::from_ref(&allocation.eni));
     // What `carrier` shows is there when the answer is.
-    let shown = daemon.ipam.snapshot().borrow().clone();
-    assert_eq!(shown.enis.enis[0].link, "eth1");
+    assert_eq!(daemon.ipam.standing().borrow().carriers[&allocation.eni].name, "eth1");
 
     let record = super::world::record(&key(0), &allocation);
     daemon.checkpoint.write(vec![Change::PutSandbox(Box::new(record))]).await.unwrap();
@@ -255,7 +258,7 @@ async fn a_caller_that_goes_away_leaves_its_address_idle() {
     daemon.until(|shown| shown.pool.used == 1).await;
     drop(asked);
     daemon.until(|shown| shown.pool.used == 0 && shown.pool.idle == 1).await;
-    assert_eq!(daemon.ipam.snapshot().borrow().pool.resting, 0);
+    assert_eq!(daemon.ipam.snapshot().await.unwrap().pool.resting, 0);
     daemon.end().await;
 }
 

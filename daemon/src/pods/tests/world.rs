@@ -15,11 +15,11 @@ use model::{EniId, IpPair, LinkIndex, Mac, Mode, PodRef, SandboxKey};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::super::{Add, Addresses, Carrier, Journal, Namespace, Network, Parts, Pods};
+use super::super::{Add, Addresses, Journal, Namespace, Network, Parts, Pods};
 use crate::checkpoint::{Change, CheckpointError, Phase, SandboxRecord};
 use crate::config::MemberMac;
 use crate::datapath::{DatapathError, Pod, PodLink, PodSpec};
-use crate::ipam::{AllocError, Allocation, Request, Want};
+use crate::ipam::{AllocError, Allocation, Carrier, Request, Want};
 use crate::tasks::Tasks;
 
 /// What a world is made of.
