@@ -48,8 +48,8 @@ impl Verb {
     }
 }
 
-/// What the runtime says of one attachment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the runtime says of one attachment; the default is nobody's, for verbs that are about none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attachment {
     /// `CNI_CONTAINERID`.
     pub container_id: String,

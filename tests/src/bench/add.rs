@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::plugin::{Parallel, Plugin, nobody};
+use super::plugin::{Parallel, Plugin};
 use super::statistics::Rounds;
 use super::{
     BenchOptions, Effort, Machine, Peer, Ratio, Summary, daemon_settings, milliseconds, rest,
@@ -151,7 +151,7 @@ impl Side {
                 netns: Some(namespace.path().to_owned()),
                 ifname: "eth0".to_owned(),
                 pod: Some(("bench".to_owned(), name.clone(), format!("{name}-uid"))),
-                ..nobody()
+                ..Attachment::default()
             }
         };
         self.namespaces.iter().take(count).enumerate().map(sandbox).collect()
@@ -229,7 +229,7 @@ impl Bench {
 
     async fn floor(&self) -> Result<Vec<Comparison>> {
         let mut pair = Pair::default();
-        let nobodies = vec![nobody(); self.plan.calls];
+        let nobodies = vec![Attachment::default(); self.plan.calls];
         for _round in 0..self.plan.rounds {
             for peer in Peer::BOTH {
                 pair.push(peer, self.calls(peer, Verb::Version, nobodies.clone()).await?);

@@ -80,7 +80,7 @@ impl Plugin {
         let configuration = Path::new("/var/lib/cni").join(format!("{}.json", peer.binary()));
         let file = node.host_path(&configuration);
         let text = match peer {
-            Peer::Ours => driver::configuration(&nobody(), &Map::new()),
+            Peer::Ours => driver::configuration(&Attachment::default(), &Map::new()),
             Peer::Ptp => json!({
                 "cniVersion": "1.0.0",
                 "name": "peer",
@@ -154,16 +154,5 @@ impl Plugin {
             String::from_utf8_lossy(&output.stderr),
         );
         Ok((start, took))
-    }
-}
-
-/// For verbs that are about nobody.
-pub(super) fn nobody() -> Attachment {
-    Attachment {
-        container_id: String::new(),
-        netns: None,
-        ifname: String::new(),
-        pod: None,
-        annotations: std::collections::BTreeMap::new(),
     }
 }

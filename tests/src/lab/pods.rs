@@ -1,6 +1,5 @@
 //! Pods by the real binary, called as libcni does.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -121,14 +120,7 @@ impl Lab {
         let mut more = Map::new();
         more.insert("cni.dev/valid-attachments".to_owned(), Value::Array(list.clone()));
         more.insert("cni.dev/attachments".to_owned(), Value::Array(list));
-        let nobody = Attachment {
-            container_id: String::new(),
-            netns: None,
-            ifname: String::new(),
-            pod: None,
-            annotations: BTreeMap::new(),
-        };
-        self.cni(self.node(node)?, Verb::Gc, &nobody, &more).await
+        self.cni(self.node(node)?, Verb::Gc, &Attachment::default(), &more).await
     }
 }
 

@@ -1,7 +1,6 @@
 //! The daemon comes, goes, is not there, is disturbed: what the runtime is told, and what becomes of
 //! the pods.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -26,14 +25,9 @@ async fn healthy(lab: &Lab) -> Daemon {
 }
 
 async fn status(lab: &Lab) -> Outcome {
-    let nobody = Attachment {
-        container_id: String::new(),
-        netns: None,
-        ifname: String::new(),
-        pod: None,
-        annotations: BTreeMap::new(),
-    };
-    lab.cni(lab.node(NODE).unwrap(), Verb::Status, &nobody, &Map::new()).await.unwrap()
+    lab.cni(lab.node(NODE).unwrap(), Verb::Status, &Attachment::default(), &Map::new())
+        .await
+        .unwrap()
 }
 
 async fn shared(lab: &Lab, name: &str) -> LabPod {
