@@ -67,11 +67,12 @@ impl Tool {
 /// Installs what is missing of `tools`, in their order.
 pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
     tools.iter().try_for_each(|tool| match tool {
-        Tool::Packages => {
-            packages("build packages (1 min)", &["llvm-22-dev", "libzstd-dev", "zlib1g-dev", "gcc"])
-        }
+        Tool::Packages => packages(
+            "build packages, about 1 min",
+            &["llvm-22-dev", "libzstd-dev", "zlib1g-dev", "gcc"],
+        ),
         Tool::LabPackages => packages(
-            "lab packages (20 s)",
+            "lab packages, about 20 s",
             &[
                 "iproute2",
                 "nftables",
@@ -100,7 +101,7 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
         Tool::Python => python(),
         Tool::Containerd => containerd(),
         Tool::CniPlugins => {
-            packages("the reference CNI plugins (10 s)", &["containernetworking-plugins"])
+            packages("the reference CNI plugins, about 10 s", &["containernetworking-plugins"])
         }
     })
 }
@@ -177,14 +178,14 @@ fn bpf_compiler() -> Result<()> {
         return Ok(());
     }
     let rustup = run(
-        "rust-src by rustup (10 s)",
+        "rust-src by rustup, about 10 s",
         Command::new("timeout").args(["120", "rustup", "component", "add", "rust-src"]),
     );
     if rustup.is_ok() {
         return Ok(());
     }
     say("rustup's server does not answer; Debian's rustc-web serves");
-    packages("rustc-web (30 s)", &["rustc-web", "libstd-rust-web-dev-bpf"])
+    packages("rustc-web, about 30 s", &["rustc-web", "libstd-rust-web-dev-bpf"])
 }
 
 fn bpf_linker() -> Result<()> {
@@ -192,7 +193,7 @@ fn bpf_linker() -> Result<()> {
         return Ok(());
     }
     run(
-        "bpf-linker (1 min)",
+        "bpf-linker, about 1 min",
         Command::new("cargo")
             .args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked"])
             .args(["--no-default-features", "--features", "llvm-22"])
@@ -206,7 +207,7 @@ fn musl() {
         return;
     }
     let rustup = run(
-        "musl target by rustup (10 s)",
+        "musl target by rustup, about 10 s",
         Command::new("timeout").args([
             "120",
             "rustup",
@@ -226,7 +227,7 @@ fn lints() -> Result<()> {
         return Ok(());
     }
     run(
-        "clippy and rustfmt by rustup (10 s)",
+        "clippy and rustfmt by rustup, about 10 s",
         Command::new("rustup").args(["component", "add", "clippy", "rustfmt"]),
     )
 }
@@ -236,7 +237,7 @@ fn cargo_install(name: &str, version: &str, time: &str, arguments: &[&str]) -> R
         return Ok(());
     }
     run(
-        &format!("{name} ({time})"),
+        &format!("{name}, about {time}"),
         Command::new("cargo")
             .args(["install", name, "--version", version, "--locked"])
             .args(arguments),
@@ -260,11 +261,11 @@ fn python() -> Result<()> {
         return Ok(());
     }
     if output(Command::new("python3").args(["-c", "import ensurepip"])).is_none() {
-        packages("python3-venv (20 s)", &["python3-venv"])?;
+        packages("python3-venv, about 20 s", &["python3-venv"])?;
     }
-    run("Python environment (10 s)", Command::new("python3").args(["-m", "venv"]).arg(venv))?;
+    run("Python environment, about 10 s", Command::new("python3").args(["-m", "venv"]).arg(venv))?;
     run(
-        "the cloud's Python SDK (1 min)",
+        "the cloud's Python SDK, about 1 min",
         Command::new(venv.join("bin/pip")).args(["install", "--quiet", "-r"]).arg(requirements),
     )?;
     fs::copy(requirements, &stamp)?;
@@ -278,7 +279,7 @@ pub(crate) fn containerd_dir() -> PathBuf {
 
 fn containerd() -> Result<()> {
     packages(
-        "runc and the reference CNI plugins (10 s)",
+        "runc and the reference CNI plugins, about 10 s",
         &["runc", "containernetworking-plugins"],
     )?;
     let dir = containerd_dir();
@@ -292,7 +293,7 @@ fn containerd() -> Result<()> {
     fs::create_dir_all(&dir)?;
     let out = fs::canonicalize(&dir)?;
     run(
-        "containerd and cnitool from Go modules (2 min)",
+        "containerd and cnitool from Go modules, about 2 min",
         Command::new("go")
             .args(["build", "-trimpath", "-tags", "no_btrfs", "-ldflags", "-s -w", "-o"])
             .arg(&out)
