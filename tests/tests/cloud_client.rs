@@ -80,7 +80,8 @@ impl Lab {
             credentials,
             rate_limits: RateLimits::default(),
             attempt_timeout: ClientOptions::ATTEMPT_TIMEOUT,
-            repeat_for: ClientOptions::REPEAT_FOR,
+            // A patient caller: the faults here are to be overcome.
+            repeat_for: Duration::from_secs(30),
         };
         Client::new(options).unwrap()
     }
