@@ -11,7 +11,7 @@ use crate::telemetry::Format;
 /// The daemon of one node: gives its pods addresses of the VPC.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "terwayd", version)]
-#[command(group(ArgGroup::new("what").required(true).args(["standalone", "list_failpoints"])))]
+#[command(group(ArgGroup::new("what").required(true).args(["standalone", "explain_config", "list_failpoints"])))]
 pub struct Args {
     /// Run without a cluster: `eni_conf` and the `PodNetworking` manifests (*.yaml) are in DIR.
     #[arg(long, env = "TERWAYD_STANDALONE", value_name = "DIR")]
@@ -53,6 +53,9 @@ pub struct Args {
     /// How log lines look.
     #[arg(long, env = "TERWAYD_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
     pub log_format: Format,
+    /// Print the keys of `eni_conf`, their types, defaults and meanings.
+    #[arg(long)]
+    pub explain_config: bool,
     /// Print the names of all fail points, for tests.
     #[arg(long)]
     pub list_failpoints: bool,
@@ -131,5 +134,6 @@ mod tests {
         let wrong = parse(&["--standalone", "/etc", "--failpoint", "add.nowhere"]).unwrap_err();
         assert!(wrong.to_string().contains("add.nowhere"), "{wrong}");
         assert!(parse(&["--list-failpoints"]).is_ok());
+        assert!(parse(&["--explain-config"]).is_ok());
     }
 }

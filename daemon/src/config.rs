@@ -12,6 +12,7 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 use model::{IpStack, SecurityGroupId, SelectionPolicy, VSwitchId, ZoneId};
 use secrecy::SecretString;
 
+pub use keys::page;
 use raw::Raw;
 
 /// `eni_conf`.

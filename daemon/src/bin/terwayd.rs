@@ -9,7 +9,7 @@ use daemon::args::Args;
 use daemon::failpoints::{self, Point};
 use daemon::standalone::Manifests;
 use daemon::tasks::End;
-use daemon::{start, telemetry};
+use daemon::{config, start, telemetry};
 
 /// `EX_USAGE`: the command line or the configuration.
 const USAGE: u8 = 64;
@@ -27,7 +27,10 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let Some(directory) = args.standalone.clone() else { return list_failpoints() };
+    if args.explain_config {
+        return print(&config::page());
+    }
+    let Some(directory) = args.standalone.clone() else { return print(&failpoints()) };
     if let Some(fault) = args.failpoint {
         failpoints::arm(fault);
     }
@@ -51,9 +54,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn list_failpoints() -> ExitCode {
-    let mut out = io::stdout().lock();
-    match Point::ALL.iter().try_for_each(|point| writeln!(out, "{point}")) {
+/// A line for each.
+fn failpoints() -> String {
+    let names: Vec<_> = Point::ALL.iter().map(ToString::to_string).collect();
+    names.join("\n") + "\n"
+}
+
+fn print(text: &str) -> ExitCode {
+    match io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(1, &error),
     }
