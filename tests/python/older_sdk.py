@@ -39,6 +39,9 @@ eni = send(create)["NetworkInterfaceId"]
 describe = DescribeNetworkInterfacesRequest()
 describe.set_NetworkInterfaceIds([eni])
 shown = send(describe)["NetworkInterfaceSets"]["NetworkInterfaceSet"]
+# Enough of them that ".1", ".10" and ".11" have to be put in the order of the signature.
+describe.set_NetworkInterfaceIds([f"eni-nobodys{number}" for number in range(11)] + [eni])
+among_many = send(describe)["NetworkInterfaceSets"]["NetworkInterfaceSet"]
 
 delete = DeleteNetworkInterfaceRequest()
 delete.set_NetworkInterfaceId(eni)
@@ -48,4 +51,4 @@ try:
 except ServerException as error:
     forged = error.get_error_code()
 send(delete)
-print(json.dumps({"eni": eni, "shown": shown, "forged": forged}))
+print(json.dumps({"eni": eni, "shown": shown, "among_many": among_many, "forged": forged}))

@@ -116,6 +116,10 @@ seen["again"] = create("Trunk", client_token="trunk-1").network_interface_id
 seen["mismatch"] = refused(lambda: create("Secondary", client_token="trunk-1"))
 seen["trunk"] = attach(trunk.network_interface_id).to_map()
 
+# Enough of them that ".1", ".10" and ".11" have to be put in the order of the signature.
+many = [f"eni-nobodys{number}" for number in range(11)] + [trunk.network_interface_id]
+seen["among_many"] = [eni.network_interface_id for eni in describe(network_interface_id=many)]
+
 member = create("Secondary", secondary_private_ip_address_count=1, ipv_6address_count=1)
 member = member.network_interface_id
 seen["member"] = attach(member, trunk.network_interface_id).to_map()

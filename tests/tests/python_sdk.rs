@@ -138,6 +138,7 @@ fn check_trunk(seen: &Value, arguments: &Value) {
     assert_eq!(trunk["InstanceId"], arguments["instance"]);
     assert_eq!(trunk["SecurityGroupIds"]["SecurityGroupId"], json!(["sg-a"]));
     assert_eq!(trunk["SourceDestCheck"], false);
+    assert_eq!(seen["among_many"], json!([created["NetworkInterfaceId"]]));
     assert_eq!(seen["linked"]["code"], "InvalidOperation.EniLinked");
 }
 
@@ -200,6 +201,7 @@ async fn the_older_sdk_is_understood_too() {
     assert_eq!(shown["Status"], "Available");
     let tags = json!([{ "TagKey": "creator", "TagValue": "older & ä" }]);
     assert_eq!(shown["Tags"]["Tag"], tags);
+    assert_eq!(seen["among_many"], seen["shown"]);
     // Its word for SignatureDoesNotMatch when our string to sign is the one that it signed.
     assert_eq!(seen["forged"], "InvalidAccessKeySecret");
     assert_eq!(ecs.dump().enis.len(), 1);

@@ -28,11 +28,13 @@ pub(crate) fn pairs(text: &str) -> Result<Vec<(String, String)>, Refusal> {
         .collect()
 }
 
-/// Sorted and encoded, as both signatures are made over it.
+/// In the order of names, then of values, and encoded: both signatures are made over it. The order
+/// is not that of the encoded text, where `a.10=` is before `a.1=`.
 pub(crate) fn canonical(pairs: &[(String, String)]) -> String {
-    let mut encoded: Vec<_> =
-        pairs.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
-    encoded.sort();
+    let mut sorted: Vec<_> = pairs.iter().collect();
+    sorted.sort();
+    let encoded = |(name, value): &(String, String)| format!("{}={}", encode(name), encode(value));
+    let encoded: Vec<_> = sorted.into_iter().map(encoded).collect();
     encoded.join("&")
 }
 
@@ -73,9 +75,10 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_that_of_the_encoded_pairs() {
-        let pairs = [("b", "1"), ("a.2", "x"), ("a.10", "y"), ("a", "z")];
+    fn the_order_is_that_of_names_and_then_of_values() {
+        let pairs =
+            [("b", "1"), ("a.2", "x"), ("a.10", "y"), ("a", "z"), ("a.1", "2"), ("a.1", "10")];
         let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        assert_eq!(canonical(&pairs), "a.10=y&a.2=x&a=z&b=1");
+        assert_eq!(canonical(&pairs), "a=z&a.1=10&a.1=2&a.10=y&a.2=x&b=1");
     }
 }

@@ -102,7 +102,9 @@ fn check_date(text: &str, now: Timestamp) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// In one line, for it is read in logs.
 fn does_not_match(what_was_signed: &str) -> Refusal {
+    let what_was_signed = what_was_signed.replace('\n', "\\n");
     let text = format!(
         "Specified signature is not matched with our calculation. \
          server string to sign is:{what_was_signed}"

@@ -250,6 +250,7 @@ mod tests {
             let refusal = sample.verify().unwrap_err();
             assert_eq!(refusal.code, "SignatureDoesNotMatch", "{name}");
             assert!(refusal.message.contains("server string to sign is:ACS3"), "{name}");
+            assert_eq!(refusal.message.lines().count(), 1, "{}", refusal.message);
         }
         let mut sample = Sample::new();
         sample.headers.insert("x-acs-content-sha256".to_owned(), "0".repeat(64));
