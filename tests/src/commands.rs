@@ -1,7 +1,10 @@
 //! What each command of `terway-lab` does.
 
+use std::env;
+use std::ffi::OsString;
 use std::fs::File;
-use std::path::Path;
+use std::iter;
+use std::path::{self, Path};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
@@ -10,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use terway_lab::bench::{self, BenchOptions, Effort};
 use terway_lab::demo::{self, DemoOptions, Kept};
+use terway_lab::driver;
 use terway_lab::ecs::Control;
 use terway_lab::fabric::{MemberMacs, Neighbours};
 use terway_lab::lab::{Claim, DaemonSettings, Document, Lab, LabOptions, NodeSpec};
@@ -72,7 +76,7 @@ async fn start(dir: &Path, name: &LabName, up: &Up) -> Result<()> {
     let log = dir.join("lab.log");
     let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut serve = Process::new("setsid");
-    serve.arg(std::env::current_exe()?).arg("--dir").arg(dir);
+    serve.arg(env::current_exe()?).arg("--dir").arg(dir);
     serve.args(["--name", name.as_str(), "serve", "--nodes", &up.nodes.to_string()]);
     serve.args(["--instance-type", &up.instance_type]);
     for (set, flag) in [
@@ -167,9 +171,10 @@ async fn end(lab: Pid, name: &LabName) -> Result<Claim> {
 async fn enter(dir: &Path, node: &str, command: &[String]) -> Result<ExitCode> {
     let document = Document::of_live(dir)?;
     let pid = document.node(node)?.pid.to_string();
-    let shell = [std::env::var("SHELL").unwrap_or_else(|_unset| "/bin/sh".to_owned())];
+    let shell = [env::var("SHELL").unwrap_or_else(|_unset| "/bin/sh".to_owned())];
     let command = if command.is_empty() { shell.as_slice() } else { command };
     let status = Process::new("nsenter")
+        .env("PATH", path_of_stage()?)
         .args(["-t", &pid, "-n", "-m", "--"])
         .args(command)
         .status()
@@ -177,6 +182,13 @@ async fn enter(dir: &Path, node: &str, command: &[String]) -> Result<ExitCode> {
         .context("cannot run nsenter")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// The caller's `PATH`, behind the directory of what was built: `terwayctl` is a word on a node.
+fn path_of_stage() -> Result<OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let directories = iter::once(path::absolute(driver::stage())?).chain(env::split_paths(&path));
+    env::join_paths(directories).context("the stage directory cannot be in PATH")
 }
 
 async fn change_pod(dir: &Path, pod: Pod) -> Result<()> {

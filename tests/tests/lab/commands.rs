@@ -63,8 +63,7 @@ fn a_lab_is_made_looked_into_and_taken_down_from_a_shell() {
     let result: serde_json::Value = serde_json::from_str(&result).unwrap();
     let address = result["ips"][0]["address"].as_str().unwrap();
     let (address, _prefix) = address.split_once('/').unwrap();
-    let terwayctl = staged("terwayctl").unwrap();
-    let pods = hand.succeeds(&["enter", "node1", terwayctl.to_str().unwrap(), "pods"]);
+    let pods = hand.succeeds(&["enter", "node1", "terwayctl", "pods"]);
     assert!(pods.contains("web-a") && pods.contains(address), "{pods}");
     let reach = hand.succeeds(&["reach"]);
     assert!(reach.lines().any(|line| line.starts_with("outside") && line.contains(address)));
