@@ -8,7 +8,7 @@ use std::time::Duration;
 use cloud::{ClientToken, Meaning};
 use model::{EniId, IpStack, PodRef, SandboxKey, ZoneId};
 
-use crate::call::{Answer, Call, CallError};
+use crate::call::{Answer, Call, CallError, Verb};
 use crate::eni::{Binding, Eni, EniSpec, Goal, Kind, Stage};
 use crate::fleet::{Fleet, FleetSettings, Notice, Steps};
 use crate::life::Failure;
@@ -217,10 +217,18 @@ impl Controller {
         vswitches: &mut VSwitches,
         now: Duration,
     ) {
-        if let Answer::Created(token, Ok(_)) = &answer
-            && let Some(eni) = self.fleet.get(token)
-        {
-            vswitches.take(&eni.spec.vswitch, 1);
+        match &answer {
+            Answer::Created(token, Ok(_)) => {
+                if let Some(eni) = self.fleet.get(token) {
+                    vswitches.take(&eni.spec.vswitch, 1);
+                }
+            }
+            Answer::Changed(token, Verb::Delete, Ok(())) => {
+                if let Some(eni) = self.fleet.get(token) {
+                    vswitches.give_back(&eni.spec.vswitch, 1);
+                }
+            }
+            _ => {}
         }
         let notices = self.fleet.answer(answer, begun, now);
         for notice in &notices {

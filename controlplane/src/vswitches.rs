@@ -31,6 +31,8 @@ pub struct VSwitches {
 #[derive(Debug, Clone, Default)]
 struct Known {
     found: Found,
+    /// What is free is nothing by our own count only, which others' releases do not reach.
+    reckoned: bool,
     busy: bool,
     not_before: Duration,
     tries: u32,
@@ -143,6 +145,7 @@ impl VSwitches {
                 let room = found.as_ref().is_some_and(|vswitch| vswitch.available > 0);
                 known.not_before = now + if room { FRESH } else { FRESH_EMPTY };
                 known.found = found.map_or(Found::Missing, Found::Here);
+                known.reckoned = false;
                 (known.tries, known.trouble) = (0, None);
             }
             Err(error) => {
@@ -162,13 +165,24 @@ impl VSwitches {
         if let Found::Here(vswitch) = &mut known.found {
             vswitch.available = 0;
         }
+        known.reckoned = false;
         known.not_before = known.not_before.min(now + FRESH_EMPTY);
     }
 
-    /// Addresses were taken from it.
+    /// Addresses were taken from it. Where that leaves none it is looked at again at once.
     pub fn take(&mut self, id: &VSwitchId, addresses: u32) {
+        let Some(known) = self.known.get_mut(id) else { return };
+        let Found::Here(vswitch) = &mut known.found else { return };
+        vswitch.available = vswitch.available.saturating_sub(addresses.into());
+        if vswitch.available == 0 {
+            (known.reckoned, known.not_before) = (true, Duration::ZERO);
+        }
+    }
+
+    /// The cloud took addresses of it back.
+    pub fn give_back(&mut self, id: &VSwitchId, addresses: u32) {
         if let Some(Known { found: Found::Here(vswitch), .. }) = self.known.get_mut(id) {
-            vswitch.available = vswitch.available.saturating_sub(addresses.into());
+            vswitch.available = vswitch.available.saturating_add(addresses.into());
         }
     }
 
@@ -177,6 +191,12 @@ impl VSwitches {
         let Some(known) = self.known.get(id) else { return u32::MAX };
         let available = known.here().map_or(u64::MAX, |vswitch| vswitch.available);
         if known.blocked(now) { 0 } else { u32::try_from(available).unwrap_or(u32::MAX) }
+    }
+
+    /// Whether the cloud itself said that it has no address left; our own count proves nothing.
+    pub fn is_exhausted(&self, id: &VSwitchId, now: Duration) -> bool {
+        let said = |known: &Known| !known.is_reckoned() || known.blocked(now);
+        self.room(id, now) == 0 && self.known.get(id).is_some_and(said)
     }
 
     /// What is known of vSwitches that have no address left.
@@ -223,8 +243,14 @@ impl VSwitches {
             return Err(NoVSwitch::NotInZone { zone: zone.clone(), found });
         }
         let usable = here.iter().filter(|(known, _)| !known.blocked(now)).map(|(_, v)| *v);
-        let chosen = choose(usable, zone, policy, chance).cloned();
-        chosen.ok_or_else(|| NoVSwitch::Exhausted(Exhausted::of(&here, now)))
+        if let Some(chosen) = choose(usable, zone, policy, chance) {
+            return Ok(chosen.clone());
+        }
+        let mut looked_at = here.iter().map(|(known, _)| *known);
+        Err(match looked_at.find(|known| known.is_reckoned() && !known.blocked(now)) {
+            Some(known) => NoVSwitch::Unknown(known.trouble.clone()),
+            None => NoVSwitch::Exhausted(Exhausted::of(&here, now)),
+        })
     }
 }
 
@@ -234,6 +260,11 @@ impl Known {
             Found::Here(vswitch) => Some(vswitch),
             Found::NotAsked | Found::Missing => None,
         }
+    }
+
+    /// Whether it has none left by our own count only.
+    fn is_reckoned(&self) -> bool {
+        self.reckoned && self.here().is_some_and(|vswitch| vswitch.available == 0)
     }
 
     fn blocked(&self, now: Duration) -> bool {
@@ -248,7 +279,12 @@ impl Known {
 
 impl Exhausted {
     fn of(here: &[(&Known, &VSwitch)], now: Duration) -> Self {
-        let rooms = here.iter().map(|(_, vswitch)| Room::of(vswitch)).collect();
+        let mut rooms = Vec::new();
+        for room in here.iter().map(|(_, vswitch)| Room::of(vswitch)) {
+            if !rooms.contains(&room) {
+                rooms.push(room);
+            }
+        }
         let next_try = here.iter().map(|(known, _)| known.next_try()).min();
         let last_word = here.iter().find_map(|(known, _)| known.last_word.clone());
         Self { rooms, next_try: next_try.unwrap_or(now).max(now), last_word }
@@ -310,6 +346,40 @@ mod tests {
         vswitches.answer(&VSwitchId::new("b"), Ok(Some(vswitch("b", "h", 3))), at(17));
         assert!(chosen(&mut vswitches, 61).is_err());
         assert_eq!(chosen(&mut vswitches, 62).unwrap().id.as_str(), "b");
+    }
+
+    #[test]
+    fn a_vswitch_that_is_empty_by_our_own_count_is_looked_at_before_anybody_is_refused() {
+        let (mut vswitches, ids) = known(&[vswitch("a", "h", 3)]);
+        let choose = |vswitches: &mut VSwitches, now| {
+            vswitches.choose(&ids, &ZoneId::new("h"), SelectionPolicy::Ordered, at(now))
+        };
+        vswitches.take(&ids[0], 2);
+        assert_eq!(vswitches.due(at(1)), []);
+        vswitches.take(&ids[0], 1);
+        assert_eq!(choose(&mut vswitches, 1), Err(NoVSwitch::Unknown(None)));
+        assert!(!vswitches.is_exhausted(&ids[0], at(1)));
+        assert_eq!(vswitches.due(at(1)), ids);
+        vswitches.answer(&ids[0], Ok(Some(vswitch("a", "h", 0))), at(2));
+        let refused = |choice| matches!(choice, Err(NoVSwitch::Exhausted(_)));
+        assert!(refused(choose(&mut vswitches, 2)), "the cloud itself says so");
+        assert!(vswitches.is_exhausted(&ids[0], at(2)));
+
+        // What comes back counts at once.
+        vswitches.give_back(&ids[0], 2);
+        assert_eq!(choose(&mut vswitches, 2).unwrap().available, 2);
+        vswitches.take(&ids[0], 2);
+        vswitches.block(&ids[0], "IpNotEnough (request 1)".to_owned(), at(3));
+        assert!(refused(choose(&mut vswitches, 3)), "the cloud refused it");
+        assert!(vswitches.is_exhausted(&ids[0], at(3)));
+    }
+
+    #[test]
+    fn a_vswitch_of_many_enis_is_named_once() {
+        let (vswitches, ids) = known(&[vswitch("a", "h", 0), vswitch("b", "h", 0)]);
+        let all = [ids[0].clone(), ids[1].clone(), ids[0].clone(), ids[0].clone()];
+        let rooms = vswitches.exhausted(&all, at(1)).rooms;
+        assert_eq!(rooms.iter().map(|room| room.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use cloud::ClientToken;
 use controlplane::{
-    Answer, CallError, Fleet, FleetSettings, Goal, Notice, Random, Timing, VSwitches,
+    Answer, CallError, Fleet, FleetSettings, Goal, Notice, Random, Timing, VSwitches, Verb,
 };
 use model::{
     Capacity, EniId, InstanceId, IpStack, Mark, Mode, SandboxKey, SecurityGroupId, SelectionPolicy,
@@ -338,10 +338,20 @@ impl Pool {
         now: Duration,
         out: &mut Outcome,
     ) {
-        if let Answer::Created(token, Ok(_)) = &answer
-            && let Some(eni) = self.fleet.get(token)
-        {
-            vswitches.take(&eni.spec.vswitch, eni.spec.v4);
+        match &answer {
+            Answer::Created(token, Ok(_)) => {
+                if let Some(eni) = self.fleet.get(token) {
+                    vswitches.take(&eni.spec.vswitch, eni.spec.v4);
+                }
+            }
+            Answer::Changed(token, Verb::Delete, Ok(())) => {
+                if let Some(eni) = self.fleet.get(token) {
+                    let held = |port: &Port| port.shelf.known(Family::V4).max(1);
+                    let held = self.ports.get(token).map_or(eni.spec.v4, held);
+                    vswitches.give_back(&eni.spec.vswitch, held);
+                }
+            }
+            _ => {}
         }
         for notice in self.fleet.answer(answer, begun, now) {
             self.notice(&notice, vswitches, now, out);

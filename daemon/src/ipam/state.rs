@@ -19,7 +19,7 @@ use crate::checkpoint::Contents;
 pub(crate) struct State {
     pub(crate) pool: Pool,
     pub(crate) members: Members,
-    vswitches: VSwitches,
+    pub(crate) vswitches: VSwitches,
     foreign_members: u32,
     pub(crate) last_cloud_error: Option<String>,
     stopping: bool,
@@ -208,7 +208,7 @@ impl State {
                 self.pool.assigned(&port, family, result, vswitches, now, out);
             }
             Told::Unassigned { port, addresses, result } => {
-                self.pool.unassigned(&port, &addresses, result, now);
+                self.pool.unassigned(&port, &addresses, result, vswitches, now);
             }
             Told::LinkSet(port, result) => self.pool.link_set(&port, result, now),
             Told::LinkRemoved(eni, result) => {

@@ -175,6 +175,7 @@ impl Pool {
         token: &ClientToken,
         addresses: &[IpAddr],
         result: Result<(), CallError>,
+        vswitches: &mut VSwitches,
         now: Duration,
     ) {
         let Some(port) = self.ports.get_mut(token) else { return };
@@ -183,6 +184,8 @@ impl Pool {
         match result {
             Ok(()) => {
                 port.written = Some(now);
+                let v4 = addresses.iter().filter(|address| address.is_ipv4()).count();
+                vswitches.give_back(&port.vswitch, u32::try_from(v4).unwrap_or(u32::MAX));
                 for address in addresses {
                     port.shelf.remove(*address);
                     port.left.insert(*address, now);

@@ -170,7 +170,7 @@ impl Pool {
         let roomy = self.ports.values().filter(|p| p.counts() && p.room(stack, per_eni) > 0);
         let mut blocked = Vec::new();
         for port in roomy {
-            if vswitches.room(&port.vswitch, now) > 0 {
+            if !vswitches.is_exhausted(&port.vswitch, now) {
                 return None;
             }
             blocked.push(port.vswitch.clone());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cloud::EniStatus;
 use controlplane::simulation::Faults;
-use model::EniId;
+use model::{EniId, VSwitchId};
 use proto::agent::Reason;
 
 use super::world::{COOLDOWN, Caller, SECOND, World, key};
@@ -121,6 +121,49 @@ fn exhausted_vswitches_are_named_with_their_room_and_the_next_try() {
     let text = error.to_string();
     assert!(text.starts_with("no vSwitch of eni_conf has a free address (vsw-a: 0 of"), "{text}");
     assert!(error.details().contains("next try of a vSwitch in "), "{}", error.details());
+}
+
+#[test]
+fn a_vswitch_has_again_what_pods_gave_back() {
+    let conf = r#""min_pool_size": 0, "max_pool_size": 0,"#;
+    let mut world = World::new(1, conf, &[("vsw-a", 12), ("vsw-b", 0)]);
+    for _ in 0..5 {
+        for n in 0..10 {
+            world.add(n, false, SECOND * 10);
+        }
+        for _ in 0..10 {
+            world.drain();
+            world.pass(SECOND);
+        }
+        assert!((0..10).all(|n| world.allocation(n).is_some()), "{:?}", world.callers);
+        (0..10).for_each(|n| world.del(n));
+        // All but the primary address rest and go back.
+        for _ in 0..40 {
+            world.drain();
+            world.pass(SECOND);
+        }
+        let vsw = VSwitchId::new("vsw-a");
+        let counted = world.state.vswitches.get(&vsw).unwrap().available;
+        assert_eq!(counted, world.cloud.vswitches[&vsw].available, "counted and true");
+        assert_eq!(counted, 11);
+    }
+}
+
+#[test]
+fn nobody_is_refused_for_a_vswitch_that_is_empty_by_our_own_count_only() {
+    let mut world = World::new(1, r#""max_pool_size": 10,"#, &[("vsw-a", 5), ("vsw-b", 0)]);
+    world.settle();
+    // Others free some; nobody tells us.
+    let vsw = VSwitchId::new("vsw-a");
+    world.cloud.vswitches.get_mut(&vsw).unwrap().available = 200;
+    for n in 0..20 {
+        world.add(n, false, SECOND * 20);
+    }
+    for _ in 0..20 {
+        world.drain();
+        world.pass(SECOND);
+    }
+    assert!((0..20).all(|n| world.allocation(n).is_some()), "{:?}", world.callers);
 }
 
 #[test]
