@@ -301,7 +301,7 @@ fn let_go(
 }
 
 /// Whether a call that failed so will not succeed however often it is repeated.
-pub(crate) fn is_final(error: &CloudError) -> bool {
+pub fn is_final(error: &CloudError) -> bool {
     let CloudError::Refused(refusal) = error else { return false };
     match &refusal.meaning {
         Meaning::Throttled

@@ -37,6 +37,8 @@ pub struct Faults {
     pub late: u64,
     /// Answered by nobody, and never performed.
     pub call_lost: u64,
+    /// Unassigns that are forbidden, without effect.
+    pub forbidden: u64,
 }
 
 /// The cloud.
@@ -262,6 +264,10 @@ impl Simulation {
         }
         if self.roll(self.faults.call_lost) {
             return Err(unknown(action));
+        }
+        let unassigns = matches!(write, Write::UnassignV4(..) | Write::UnassignV6(..));
+        if unassigns && self.roll(self.faults.forbidden) {
+            return Err(refused(action, Meaning::Forbidden, "Forbidden.RAM"));
         }
         let done = self.write(write);
         if self.roll(self.faults.answer_lost) { Err(unknown(action)) } else { done }

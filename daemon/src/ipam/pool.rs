@@ -394,7 +394,7 @@ impl Pool {
             self.ask_at.filter(|at| *at > now),
             self.truth.wake(self.is_busy(), self.settings.sync_period),
             self.rest_wake(),
-            self.ask_wake(),
+            self.ask_wake(now),
             self.creation_wake(now),
         ]
         .into_iter()

@@ -208,7 +208,7 @@ impl State {
                 self.pool.assigned(&port, family, result, vswitches, now, out);
             }
             Told::Unassigned { port, addresses, result } => {
-                self.pool.unassigned(&port, &addresses, result, vswitches, now);
+                self.pool.unassigned(&port, &addresses, result, vswitches, now, out);
             }
             Told::LinkSet(port, result) => self.pool.link_set(&port, result, now),
             Told::LinkRemoved(eni, result) => {

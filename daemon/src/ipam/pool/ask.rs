@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use cloud::{ClientToken, Meaning, Outcome as Effected, Thing};
-use controlplane::{CallError, VSwitches};
+use cloud::{Action, ClientToken, Meaning, Outcome as Effected, Thing};
+use controlplane::{CallError, VSwitches, is_final};
 
 use super::plan::V6_BATCH;
-use super::port::Intent;
+use super::port::{Asking, Intent};
 use super::shelf::SlotState;
 use super::{Family, Pool, Port};
 use crate::checkpoint::{Change, RestKind};
@@ -19,6 +19,8 @@ const RETRY: Duration = Duration::from_millis(500);
 const RETRY_AT_MOST: Duration = Duration::from_secs(30);
 /// After a refusal that repetition does not help against.
 const PAUSE: Duration = Duration::from_secs(30);
+/// The longest time between two tries to give back what the cloud does not take.
+const GIVE_AT_MOST: Duration = Duration::from_mins(10);
 /// The most addresses of one Unassign.
 const UNASSIGN_AT_MOST: usize = 10;
 
@@ -143,7 +145,7 @@ impl Pool {
         let mut tokens: Vec<_> = self
             .ports
             .iter()
-            .filter(|(_, port)| port.serves() && port.is_quiet() && port.asking.not_before <= now)
+            .filter(|(_, port)| port.serves() && port.is_quiet() && port.asking.gives(now))
             .map(|(token, port)| (port.shelf.used(), token.clone()))
             .collect();
         tokens.sort();
@@ -177,6 +179,7 @@ impl Pool {
         result: Result<(), CallError>,
         vswitches: &mut VSwitches,
         now: Duration,
+        out: &mut Outcome,
     ) {
         let Some(port) = self.ports.get_mut(token) else { return };
         port.asking.busy = false;
@@ -191,13 +194,18 @@ impl Pool {
                     port.left.insert(*address, now);
                 }
                 (port.asking.tries, port.asking.trouble) = (0, None);
+                port.asking.give_refused = 0;
             }
-            Err(CallError::NotRecorded(error)) => {
-                tracing::warn!(error, eni = %port.id, "addresses are not given back");
+            Err(error) if kept(&error, addresses) => {
+                let wait = PAUSE.saturating_mul(1 << port.asking.give_refused.min(10));
+                let wait = wait.min(GIVE_AT_MOST);
+                tracing::warn!(%error, eni = %port.id, ?wait, "addresses are not given back; they are idle again");
                 for address in addresses {
                     port.shelf.set(*address, SlotState::Idle, now);
+                    out.notes.push(Change::RemoveRest(port.id.clone(), *address));
                 }
-                port.asking.not_before = now + PAUSE;
+                port.asking.give_refused = port.asking.give_refused.saturating_add(1);
+                port.asking.give_not_before = now + wait;
             }
             Err(error) => {
                 // A read that begins late enough tells which of them are gone; until then they
@@ -213,10 +221,12 @@ impl Pool {
         }
     }
 
-    pub(super) fn ask_wake(&self) -> Option<Duration> {
+    pub(super) fn ask_wake(&self, now: Duration) -> Option<Duration> {
         let due =
             self.ports.values().filter(|port| !port.lost && !port.asking.busy && !port.is_quiet());
-        due.map(|port| port.asking.not_before).min()
+        let due = due.map(|port| port.asking.not_before);
+        let gives = self.ports.values().map(|port| port.asking.give_not_before);
+        due.chain(gives.filter(|at| *at > now)).min()
     }
 
     /// Whether anything is under way that a look at the cloud may tell more about.
@@ -224,6 +234,26 @@ impl Pool {
         let unsettled =
             |port: &Port| !port.is_quiet() || port.missing.is_some() || !port.known || port.doubt;
         self.making().next().is_some() || self.ports.values().any(unsettled)
+    }
+}
+
+impl Asking {
+    /// Whether addresses may be given back now.
+    fn gives(&self, now: Duration) -> bool {
+        self.not_before.max(self.give_not_before) <= now
+    }
+}
+
+/// Whether the ENI surely has all of them still: nothing was sent, or the first call was refused for
+/// good. With a pair the second call may be refused when the first has had its effect.
+fn kept(error: &CallError, addresses: &[IpAddr]) -> bool {
+    match error {
+        CallError::NotRecorded(_) => true,
+        CallError::Cloud(error) => {
+            let first = error.action() == Action::UnassignPrivateIpAddresses
+                || addresses.iter().all(IpAddr::is_ipv6);
+            first && is_final(error)
+        }
     }
 }
 

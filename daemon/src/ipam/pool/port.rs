@@ -61,6 +61,10 @@ pub(crate) struct Asking {
     pub(crate) intent: Option<Intent>,
     /// Whether its answer is awaited.
     pub(crate) busy: bool,
+    /// Nothing is given back before this.
+    pub(crate) give_not_before: Duration,
+    /// How often in a row the cloud refused to take something back.
+    pub(crate) give_refused: u32,
     /// Still to be asked for.
     pub(crate) queued: BTreeMap<Family, u32>,
     /// No call before this.

@@ -48,13 +48,13 @@ proptest! {
         seed in any::<u64>(),
         conf in conf(),
         room in prop_oneof![Just(5u64), Just(1000)],
-        faults in (0u64..30, 0u64..20, 0u64..20, 0u64..20),
+        faults in (0u64..30, 0u64..20, 0u64..20, 0u64..20, 0u64..50),
         lag in 0u64..10,
         steps in prop::collection::vec(step(), 1..200),
     ) {
         let mut world = World::new(seed, &conf, &[("vsw-a", room), ("vsw-b", 1000)]);
-        let (throttled, answer_lost, late, call_lost) = faults;
-        world.cloud.faults = Faults { throttled, answer_lost, late, call_lost };
+        let (throttled, answer_lost, late, call_lost, forbidden) = faults;
+        world.cloud.faults = Faults { throttled, answer_lost, late, call_lost, forbidden };
         world.cloud.lag = SECOND * u32::try_from(lag).unwrap();
         for step in steps {
             match step {

@@ -12,6 +12,7 @@ use super::world::{COOLDOWN, Caller, SECOND, World, key};
 use crate::checkpoint::RestKind;
 use crate::ipam::AllocError;
 use crate::ipam::event::{Ask, Effect, Event};
+use crate::ipam::pool::Port;
 use crate::ipam::snapshot::{Snapshot, Standing};
 
 const ROOMY: &[(&str, u64)] = &[("vsw-a", 1000), ("vsw-b", 1000)];
@@ -164,6 +165,40 @@ fn nobody_is_refused_for_a_vswitch_that_is_empty_by_our_own_count_only() {
         world.pass(SECOND);
     }
     assert!((0..20).all(|n| world.allocation(n).is_some()), "{:?}", world.callers);
+}
+
+#[test]
+fn an_address_that_the_cloud_does_not_take_back_is_idle_and_its_eni_still_grows() {
+    let mut world = World::new(1, r#""min_pool_size": 0, "max_pool_size": 2,"#, ROOMY);
+    (0..8).for_each(|n| world.add(n, false, SECOND * 20));
+    world.settle();
+    world.cloud.faults = Faults { forbidden: 100, ..Faults::default() };
+    (0..6).for_each(|n| world.del(n));
+    for _ in 0..35 {
+        world.drain();
+        world.pass(SECOND);
+    }
+    let rests = |port: &Port| port.shelf.iter().any(|(_, slot)| slot.state.rests());
+    assert!(!world.state.pool.ports().any(|(_, port)| rests(port)), "one still leaves");
+    world.check_quiet();
+    // The eight that are there serve, and two more come at once on the same ENI.
+    (10..18).for_each(|n| world.add(n, false, SECOND * 5));
+    for _ in 0..5 {
+        world.drain();
+        world.pass(SECOND);
+    }
+    assert!((10..18).all(|n| world.allocation(n).is_some()), "{:?}", world.callers);
+    assert_eq!(world.cloud.enis.len(), 1);
+
+    // Giving back is tried again, later and later, until it works.
+    (10..18).for_each(|n| world.del(n));
+    let calls = world.cloud.calls;
+    world.settle_with_faults(300);
+    assert!(world.cloud.calls - calls < 12, "{} calls", world.cloud.calls - calls);
+    world.cloud.faults = Faults::default();
+    world.settle_with_faults(600);
+    world.check_quiet();
+    assert_eq!(world.cloud.enis.values().map(|eni| eni.v4.len()).sum::<usize>(), 4);
 }
 
 #[test]

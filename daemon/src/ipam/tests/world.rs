@@ -434,7 +434,12 @@ impl World {
     /// Without faults, until nothing happens any more.
     pub(super) fn settle(&mut self) {
         self.cloud.faults = Faults::default();
-        for _ in 0..300 {
+        self.settle_with_faults(300);
+    }
+
+    /// So many seconds, in which all that is asked is answered.
+    pub(super) fn settle_with_faults(&mut self, seconds: u32) {
+        for _ in 0..seconds {
             self.drain();
             self.pass(SECOND);
         }
