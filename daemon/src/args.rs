@@ -12,6 +12,7 @@ use crate::telemetry::Format;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "terwayd", version)]
 #[command(group(ArgGroup::new("what").required(true).args(["standalone", "explain_config", "list_failpoints"])))]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Args {
     /// Run without a cluster: `eni_conf` and the `PodNetworking` manifests (*.yaml) are in DIR.
     #[arg(long, env = "TERWAYD_STANDALONE", value_name = "DIR")]
@@ -53,6 +54,10 @@ pub struct Args {
     /// How log lines look.
     #[arg(long, env = "TERWAYD_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
     pub log_format: Format,
+    /// Cut off pods that are up but in no record (a lost checkpoint); without it, terwayd does not
+    /// start beside such.
+    #[arg(long, env = "TERWAYD_FORGET_PODS")]
+    pub forget_pods: bool,
     /// Print the keys of `eni_conf`, their types, defaults and meanings.
     #[arg(long)]
     pub explain_config: bool,

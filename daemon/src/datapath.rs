@@ -19,6 +19,7 @@ mod trunk;
 mod types;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -297,9 +298,26 @@ impl Datapath {
         self.0.owner.ask(move |actor| actor.bury(addresses)).await?
     }
 
-    /// The addresses that have a tombstone: after a crash those that do not rest are to be buried.
+    /// The addresses that have a tombstone.
     pub async fn tombstones(&self) -> Result<Vec<IpAddr>, DatapathError> {
         self.0.owner.ask(|actor| actor.tombstones()).await
+    }
+
+    /// Which addresses may have a tombstone. Others that a crash left are not taken over by
+    /// [`restore`](Self::restore), and the repair after it buries them.
+    pub async fn expect_tombstones(&self, of: BTreeSet<IpAddr>) -> Result<(), DatapathError> {
+        self.0.owner.ask(move |actor| actor.expected_tombstones = of).await
+    }
+
+    /// Links of pods that stand and are of none of these sandboxes.
+    pub async fn links_of_others(
+        &self,
+        known: BTreeSet<SandboxKey>,
+    ) -> Result<Vec<IfName>, DatapathError> {
+        let links = self.0.reader.ask(|()| survey::links()).await??;
+        let known: BTreeSet<String> = known.iter().map(names::alias).collect();
+        let others = links.into_iter().filter(|link| survey::is_standing_pod(link, &known));
+        Ok(others.map(|link| link.dev.name).collect())
     }
 
     /// How the kernel differs from what the pod and its ENI should have, one sentence each.

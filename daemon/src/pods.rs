@@ -135,9 +135,14 @@ impl Pods {
 
     /// The datapath made these links anew under other numbers.
     pub fn note_moved(&self, moved: Vec<(SandboxKey, PodLink)>) {
+        let mut records = self.records();
         for (key, link) in moved {
-            if let Some(record) = self.record(&key) {
-                self.moved(record, link);
+            // Only the link, for an ADD or a DEL may be changing the rest; and nothing of what goes,
+            // which would bring its record back.
+            let Some(record) = records.get_mut(&key) else { continue };
+            if record.phase != Phase::Deleting && record.pod.link != link {
+                record.pod.link = link;
+                self.journal.note(vec![Change::PutSandbox(Box::new(record.clone()))]);
             }
         }
     }

@@ -2,6 +2,7 @@
 //! configuration, the checkpoint's lock, sockets (which say what is waited for), facts, kernel, pool,
 //! pods, repair, service; the network configuration list last.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use cloud::{
     AccessKey, Client, ClientOptions, Credentials, EndpointError, Endpoints, Metadata,
     MetadataSetupError, SetupError,
 };
-use model::{Capacity, JoinError, RegionId};
+use model::{Capacity, IfName, JoinError, RegionId};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -77,6 +78,22 @@ pub enum StartError {
     /// The kernel.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    /// Pods are up of which the checkpoint knows nothing.
+    #[error(
+        "links of {count} pods are up ({first} and so on) of which the checkpoint in {state} knows \
+         nothing: it was lost, or is an older one. Their network is left as it is, and no pod is taken. Put \
+         the checkpoint back (a torn one is beside it as checkpoint.redb.torn-*); or drain the node, so \
+         that they end; or start once with --forget-pods, which cuts them off",
+        state = state.display()
+    )]
+    LostRecords {
+        /// How many.
+        count: usize,
+        /// The link of one.
+        first: IfName,
+        /// The directory.
+        state: PathBuf,
+    },
 }
 
 impl StartError {
@@ -250,7 +267,8 @@ impl StartingNode {
 
         self.gate.set(State::Starting("loading the eBPF programs and reading the kernel's state"));
         let datapath = Datapath::start(self.datapath_options(instance.mac)).await?;
-        tombstones::bury_forgotten(&datapath, &contents).await;
+        datapath.expect_tombstones(tombstones::expected(&contents)).await?;
+        self.account_for_pods(&datapath, &contents).await?;
         self.gate.set(State::Starting("setting up the ENIs"));
         let node = Node {
             name: instance.id.to_string(),
@@ -287,6 +305,23 @@ impl StartingNode {
         }));
         self.serve(pods, reconciler, health);
         Ok(())
+    }
+
+    /// What has no record is removed by the first repair. Not so the network of pods that live.
+    async fn account_for_pods(
+        &self,
+        datapath: &Datapath,
+        contents: &Contents,
+    ) -> Result<(), StartError> {
+        let known = contents.sandboxes.iter().map(|record| record.pod.spec.key.clone());
+        let links = datapath.links_of_others(known.collect()).await?;
+        let Some(first) = links.first().cloned() else { return Ok(()) };
+        let (count, state) = (links.len(), self.args.state.clone());
+        if self.args.forget_pods {
+            tracing::warn!(count, %first, "pods without a record lose their network, as asked for");
+            return Ok(());
+        }
+        Err(StartError::LostRecords { count, first, state })
     }
 
     fn cloud(&self, region: &RegionId, metadata: Arc<Metadata>) -> Result<Client, StartError> {

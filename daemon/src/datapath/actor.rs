@@ -55,6 +55,8 @@ pub(super) struct Actor {
     pub(super) enis: BTreeMap<EniId, (EniSpec, Option<EniLink>)>,
     pub(super) pods: BTreeMap<SandboxKey, PodNetwork>,
     pub(super) tombstones: BTreeSet<Tombstone>,
+    /// Of which addresses those in the map are taken over.
+    pub(super) expected_tombstones: BTreeSet<IpAddr>,
     /// Somebody else's filter was seen on the link of a pod: the next pod's will get one too.
     pub(super) foreign_filters: bool,
     /// Somebody else's filters before ours as last seen; each was told of.
@@ -94,6 +96,7 @@ pub(super) fn start(options: &Options) -> Result<Threads, DatapathError> {
         enis: BTreeMap::new(),
         pods: BTreeMap::new(),
         tombstones: BTreeSet::new(),
+        expected_tombstones: BTreeSet::new(),
         foreign_filters: false,
         ahead: Seen::new(),
         watched: Arc::new(Mutex::new(watched)),
@@ -426,6 +429,10 @@ impl Actor {
             source,
         })?;
         for (index, address, entry) in entries.into_iter().filter(|(.., entry)| entry.tombstone) {
+            if !self.expected_tombstones.contains(&address) {
+                tracing::info!(%address, "a tombstone without a rest is buried");
+                continue;
+            }
             let eni = self.found_enis().into_iter().find(|eni| eni.link.index == index);
             let vlan = entry.vlan;
             let stone = eni.map(|eni| Tombstone { eni: eni.spec.id, address, vlan });

@@ -254,21 +254,21 @@ impl Kernel {
             return Err(KernelError::OwnNamespace);
         }
         let create = write::pair(pair, netns.as_raw_fd());
-        match self.socket.run_one(create.clone()) {
-            Err(error) if exists(&error) => match self.standing(pair)? {
+        let mut cleared = 0;
+        while let Err(error) = self.socket.run_one(create.clone()) {
+            if !exists(&error) {
+                return Err(error.into());
+            }
+            match self.standing(pair, &netns)? {
                 Standing::Ours(link) => {
                     let mend = write::mend_host(pair, &link.dev.name, link.mac);
                     return Ok(self.socket.run_one(mend)?);
                 }
-                Standing::Reaped(index) => {
-                    self.delete(index)?;
-                    self.socket.run_one(create).map_err(|error| {
-                        if exists(&error) { in_the_way(pair, &netns) } else { error.into() }
-                    })?;
-                }
-                Standing::Foreign => return Err(in_the_way(pair, &netns)),
-            },
-            result => result?,
+                // Its name, its index and its peer's name may be taken by one each.
+                Standing::Reaped(index) if cleared < 3 => self.delete(index)?,
+                Standing::Reaped(_) | Standing::Foreign => return Err(in_the_way(pair, &netns)),
+            }
+            cleared += 1;
         }
         let alias = LinkAttribute::IfAlias(pair.alias.clone());
         Ok(self.socket.run_one(write::set_link(pair.host.index, vec![alias]))?)
@@ -284,15 +284,28 @@ impl Kernel {
         Ok(netns.run(|| Socket::open()?.run_one(write::mend_peer(to, from.peer_mac)))??)
     }
 
-    /// Who has the name or the index of this pair.
-    fn standing(&mut self, pair: &Pair) -> io::Result<Standing> {
+    /// Who has the name or the index of this pair, or the name of its other end.
+    fn standing(&mut self, pair: &Pair, netns: &NetNs) -> Result<Standing, KernelError> {
         let by_index = self.link(pair.host.index)?;
         let by_name = self.link_named(&pair.host.name)?;
         Ok(match by_index.or(by_name) {
-            Some(link) if link.group == GROUP && is_ours(&link) => Standing::Reaped(link.dev.index),
+            Some(link) if is_reaped(&link) => Standing::Reaped(link.dev.index),
             Some(link) if is_this(&link, pair) => Standing::Ours(link),
-            _ => Standing::Foreign,
+            Some(_) => Standing::Foreign,
+            None => self.reaped_in(pair, netns)?.map_or(Standing::Foreign, Standing::Reaped),
         })
+    }
+
+    /// The host's end of a pair that waits for the reaper, and whose other end has the name that is
+    /// wanted in the pod: the namespace's sandbox before this one.
+    fn reaped_in(&mut self, pair: &Pair, netns: &NetNs) -> Result<Option<LinkIndex>, KernelError> {
+        let there = netns.run(|| link_named(&mut Socket::open()?, &pair.peer.name))??;
+        let Some(there) = there else { return Ok(None) };
+        let Some(host) = there.peer.map(|host| self.link(host)).transpose()?.flatten() else {
+            return Ok(None);
+        };
+        let reaped = is_reaped(&host) && host.peer == Some(there.dev.index);
+        Ok(reaped.then_some(host.dev.index))
     }
 
     /// Hands the host's end to the reaper, if it is really this one: numbers of links are used
@@ -354,6 +367,10 @@ fn get_link(socket: &mut Socket, message: LinkMessage) -> io::Result<Option<Link
         Err(error) if errno(&error) == Some(Errno::ENODEV) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn is_reaped(link: &Link) -> bool {
+    link.group == GROUP && is_ours(link)
 }
 
 fn exists(error: &io::Error) -> bool {

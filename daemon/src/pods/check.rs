@@ -32,6 +32,11 @@ impl Pods {
         if self.network.namespace(netns) == Namespace::Absent {
             return Err(PodError::NamespaceGone(netns.to_owned()));
         }
+        let has = &record.pod.spec.netns;
+        if has != netns {
+            let (has, asked) = (has.clone(), netns.to_owned());
+            return Err(PodError::OtherNamespace { has, asked });
+        }
         let checked = tokio::time::timeout_at(deadline, self.network.check(key)).await;
         let mut differences = checked.map_err(|_elapsed| Interruption::Deadline)??;
         differences.extend(self.addresses.cut_off(key));

@@ -287,6 +287,54 @@ fn a_new_sandbox_of_the_same_pod_takes_the_address_over_before_the_old_one_goes(
 }
 
 #[test]
+fn a_tombstone_that_a_crash_left_is_buried_at_the_start() {
+    on_a_node(IpStack::Dual, async |node| {
+        let datapath = node.datapath().await;
+        node.set_eni(&datapath, 1, EniKind::Secondary).await;
+        let before = witness::node();
+        let [rests, forgotten] = [node.pod(1, 5), node.pod(1, 6)];
+        for spec in [&rests, &forgotten] {
+            let pod = add(&datapath, spec).await;
+            datapath.del_pod(&pod).await.unwrap();
+        }
+        settled(&datapath).await;
+        drop(datapath);
+
+        let datapath = node.datapath().await;
+        let eni = node.eni(1, EniKind::Secondary);
+        datapath.set_eni(eni, std::time::Duration::ZERO).await.unwrap();
+        datapath.expect_tombstones(rests.addresses.iter().collect()).await.unwrap();
+        datapath.restore(Vec::new()).await.unwrap();
+        datapath.repair().await.unwrap();
+        let stones: Vec<_> = rests.addresses.iter().collect();
+        assert_eq!(datapath.tombstones().await.unwrap(), stones);
+        datapath.bury(rests.addresses).await.unwrap();
+        let after = witness::node();
+        assert_same(&before, &after, "after the last rest");
+    });
+}
+
+#[test]
+fn a_namespace_whose_sandbox_has_just_gone_takes_the_next_one_at_once() {
+    on_a_node(IpStack::Dual, async |node| {
+        let datapath = node.datapath().await;
+        node.set_eni(&datapath, 1, EniKind::Secondary).await;
+        let mut spec = node.pod(1, 5);
+        let before = witness::node();
+        for round in 0..20 {
+            // The same sandbox again, and another one.
+            spec.key.container_id = format!("c{}", round / 2);
+            let pod = add(&datapath, &spec).await;
+            assert_eq!(datapath.check_pod(&spec.key).await.unwrap(), Vec::<String>::new());
+            datapath.del_pod(&pod).await.unwrap();
+            datapath.bury(spec.addresses).await.unwrap();
+        }
+        settled(&datapath).await;
+        assert_same(&before, &witness::node(), "after it all");
+    });
+}
+
+#[test]
 fn a_restart_disturbs_nothing_and_knows_all_pods() {
     on_a_node(IpStack::Dual, async |node| {
         let datapath = node.datapath().await;
@@ -301,6 +349,8 @@ fn a_restart_disturbs_nothing_and_knows_all_pods() {
         let datapath = node.datapath().await;
         let link = datapath.set_eni(node.eni(1, EniKind::Trunk), std::time::Duration::ZERO).await;
         assert!(link.is_ok(), "{link:?}");
+        let rests = gone.spec.addresses.iter().collect();
+        datapath.expect_tombstones(rests).await.unwrap();
         datapath.restore(vec![one.clone()]).await.unwrap();
         let repairs = datapath.repair().await.unwrap();
         let programs = [("ingress", "from_pod"), ("egress", "to_pod")].map(|(side, name)| {

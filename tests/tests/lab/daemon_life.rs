@@ -232,3 +232,43 @@ async fn a_pod_whose_namespace_died_without_a_del_is_collected_at_the_start() {
     daemon.stop().await.unwrap();
     lab.down().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_checkpoint_costs_no_pod_its_network() {
+    let lab = lab("dllost").await;
+    let daemon = healthy(&lab).await;
+    let before = lab.kernel_state(NODE).await.unwrap();
+    let pods = [
+        shared(&lab, "s1").await,
+        lab.add_pod(&PodRequest::trunk(NODE, "t1", "web")).await.unwrap(),
+    ];
+    daemon.stop().await.unwrap();
+    let with_pods = lab.kernel_state(NODE).await.unwrap();
+    let checkpoint = lab.node(NODE).unwrap().node.host_path("/var/lib/terway/checkpoint.redb");
+    let kept = std::fs::read(&checkpoint).unwrap();
+    for lost in [Vec::new(), vec![0xa5; kept.len()]] {
+        std::fs::write(&checkpoint, lost).unwrap();
+        let mut daemon = lab.spawn_daemon(NODE, &DaemonSettings::default()).await.unwrap();
+        let said = daemon.wait_ready().await.unwrap_err().to_string();
+        assert!(
+            said.contains("links of 2 pods are up") && said.contains("--forget-pods"),
+            "{said}"
+        );
+        assert_eq!(lab.kernel_state(NODE).await.unwrap().difference(&with_pods), [""; 0]);
+        for pod in &pods {
+            is_reached(&lab, pod).await;
+        }
+    }
+
+    // It is found again, and all is as it was.
+    std::fs::write(&checkpoint, &kept).unwrap();
+    let daemon = healthy(&lab).await;
+    for pod in pods {
+        is_whole(&lab, &pod).await;
+        lab.del_pod(pod).await.unwrap();
+    }
+    let left = lab.settle(NODE, &before).await.unwrap();
+    assert!(left.is_empty(), "{left:#?}\n{}", daemon.tail());
+    daemon.stop().await.unwrap();
+    lab.down().await.unwrap();
+}

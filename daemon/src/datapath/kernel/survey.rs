@@ -115,6 +115,13 @@ fn view(link: &Dev, filter: bpf::Filter) -> FilterView {
     }
 }
 
+/// Whether it is the host's end of a pod that lives and is none of these (by alias). The links of a
+/// pod go with its namespace.
+pub(crate) fn is_standing_pod(link: &Link, known: &BTreeSet<String>) -> bool {
+    let alias = link.alias.as_ref();
+    is_ours(link) && link.group != GROUP && alias.is_some_and(|alias| !known.contains(alias))
+}
+
 impl Survey {
     /// Reads the caller's namespace and those of the pods in `scope`.
     pub(crate) fn take(scope: &Scope) -> Result<Self, DatapathError> {
