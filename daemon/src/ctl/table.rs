@@ -52,7 +52,7 @@ fn pod(pod: &Pod) -> Vec<String> {
 pub(super) fn enis(reply: &EnisReply) -> String {
     let header = [
         "ENI", "KIND", "PHASE", "LINK", "TABLE", "MARK", "MAC", "VSWITCH", "GROUPS", "IDLE",
-        "USED", "RESTING",
+        "USED", "RESTING", "LEAVING",
     ];
     let mut text = lines(&header, "no ENIs", reply.enis.iter().map(eni));
     if reply.enis.iter().any(|eni| !eni.members.is_empty()) {
@@ -95,6 +95,7 @@ fn eni(eni: &Eni) -> Vec<String> {
         count("idle"),
         count("used"),
         count("resting"),
+        count("releasing"),
     ]
 }
 
@@ -158,12 +159,15 @@ pub(super) fn status(reply: &StatusReply) -> String {
         let unknown = unknown.map(|name| (name, "not known yet".to_owned()));
         return two_columns(known.into_iter().chain(ready).chain(unknown));
     };
-    let Pool { enis, max_enis, idle, used, resting, capacity, members, max_members, waiting } =
-        pool;
+    let Pool { enis, max_enis, members, max_members, waiting, .. } = pool;
+    let Pool { idle, used, resting, leaving, capacity, .. } = pool;
+    let addresses = format!(
+        "{used} used, {idle} idle, {resting} resting, {leaving} leaving, room for {capacity}"
+    );
     let instance = ("instance", format!("{} ({})", reply.instance_id, reply.instance_type));
     let facts = [
         ("ENIs", format!("{enis} of {max_enis}")),
-        ("addresses", format!("{used} used, {idle} idle, {resting} resting, room for {capacity}")),
+        ("addresses", addresses),
         ("members", format!("{members} of {max_members}")),
         ("waiting ADDs", waiting.to_string()),
         ("queued DELs", reply.del_queue.to_string()),
@@ -315,8 +319,8 @@ mod tests {
             ..Eni::default()
         };
         insta::assert_snapshot!(enis(&EnisReply { enis: vec![trunk] }), @r#"
-        ENI    KIND   PHASE   LINK  TABLE  MARK      MAC                VSWITCH  GROUPS  IDLE  USED  RESTING
-        eni-1  trunk  in_use  eth1   1003  0x1/0x7f  00:16:3e:00:00:01  vsw-1    -          2     1        0
+        ENI    KIND   PHASE   LINK  TABLE  MARK      MAC                VSWITCH  GROUPS  IDLE  USED  RESTING  LEAVING
+        eni-1  trunk  in_use  eth1   1003  0x1/0x7f  00:16:3e:00:00:01  vsw-1    -          2     1        0        0
 
         MEMBER  TRUNK  VLAN  PHASE   VSWITCH  GROUPS  IPV4      IPV6  PODNETWORKING  OWNER
         eni-9   eni-1    12  in_use  vsw-2    sg-b    10.0.2.9  -     blue           default/web-1
@@ -383,7 +387,14 @@ mod tests {
             mode: "standalone".to_owned(),
             reason: "vSwitch vsw-1 has no free address".to_owned(),
             uptime_seconds: 61,
-            pool: Some(Pool { enis: 1, max_enis: 7, used: 3, capacity: 210, ..Pool::default() }),
+            pool: Some(Pool {
+                enis: 1,
+                max_enis: 7,
+                used: 3,
+                leaving: 2,
+                capacity: 210,
+                ..Pool::default()
+            }),
             drops: vec![
                 Drop { cause: "spoofed_source".to_owned(), packets: 2 },
                 Drop { cause: "unknown_vlan".to_owned(), packets: 0 },
@@ -401,7 +412,7 @@ mod tests {
         ready             no: vSwitch vsw-1 has no free address
         up for            61s
         ENIs              1 of 7
-        addresses         3 used, 0 idle, 0 resting, room for 210
+        addresses         3 used, 0 idle, 0 resting, 2 leaving, room for 210
         members           0 of 0
         waiting ADDs      0
         queued DELs       0

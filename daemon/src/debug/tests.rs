@@ -212,6 +212,7 @@ async fn everything_is_shown_under_stable_names() {
         "capacity": 0,
         "enis": 0,
         "idle": 0,
+        "leaving": 0,
         "max_enis": 0,
         "max_members": 0,
         "members": 0,

@@ -23,6 +23,23 @@ pub enum AllocError {
         /// The cloud's last word, with its RequestId.
         last_word: Option<String>,
     },
+    /// All addresses that the shared ENIs may have are taken.
+    #[error(
+        "the instance's quota of addresses on shared ENIs is reached: \
+         {used} in use, {resting} resting and {leaving} on their way back, of {limit}"
+    )]
+    Full {
+        /// Pods have so many.
+        used: u32,
+        /// So many wait until they may be handed out again.
+        resting: u32,
+        /// So many the cloud is to take back.
+        leaving: u32,
+        /// So many there may be.
+        limit: u32,
+        /// Until the first of those that rest is idle; `None` if none rests.
+        next_free: Option<Duration>,
+    },
     /// The instance has all it may have.
     #[error("the instance's quota of {quota} is reached: {used} of {limit} in use")]
     QuotaReached {
@@ -97,8 +114,6 @@ pub enum AllocError {
 /// What an instance has a quota of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quota {
-    /// Addresses of its shared ENIs.
-    Addresses,
     /// Member ENIs of its trunk.
     Members,
     /// ENIs.
@@ -108,7 +123,6 @@ pub enum Quota {
 impl std::fmt::Display for Quota {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Addresses => "addresses on shared ENIs",
             Self::Members => "member ENIs",
             Self::Enis => "ENIs",
         })
@@ -120,7 +134,7 @@ impl AllocError {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::VSwitchExhausted { .. } => Reason::VswitchExhausted,
-            Self::QuotaReached { .. } => Reason::QuotaReached,
+            Self::Full { .. } | Self::QuotaReached { .. } => Reason::QuotaReached,
             Self::Throttled { .. } => Reason::Throttled,
             Self::PodEniNotBound { .. } => Reason::PodEniNotBound,
             Self::AddressLost { .. } => Reason::Unspecified,
@@ -148,9 +162,19 @@ impl AllocError {
                 let next = seconds(*next_try);
                 with(&format!("next try of a vSwitch in {next}; {cure}"), last_word.as_deref())
             }
+            Self::Full { next_free, .. } => {
+                let cure = "move pods to another node or take a larger instance type";
+                let next = next_free
+                    .map(|next| format!("the next resting address is free in {}", seconds(next)));
+                let next = next.unwrap_or_else(|| {
+                    "one is free again when a pod of this node ends and its address has rested"
+                        .to_owned()
+                });
+                format!("{next}; else {cure}")
+            }
             Self::QuotaReached { quota, last_word, .. } => {
                 let cure = match quota {
-                    Quota::Addresses | Quota::Enis => {
+                    Quota::Enis => {
                         "it is free again when a pod of this node ends; \
                          else move pods to another node or take a larger instance type"
                     }

@@ -106,15 +106,13 @@ fn numbers(state: &State) -> debug::Pool {
     let stack = settings.stack;
     let family = if stack.v4() { Family::V4 } else { Family::V6 };
     let sum = |count: &dyn Fn(&Port) -> u32| pool.ports().map(|(_, port)| count(port)).sum();
-    let resting = |port: &Port| {
-        port.shelf.count(family, |s| matches!(s, SlotState::Resting | SlotState::Burying))
-    };
     debug::Pool {
         enis: count(pool.records().count()),
         max_enis: pool.max_enis(),
         idle: sum(&|port| if port.serves() { port.shelf.idle_pairs(stack) } else { 0 }),
         used: sum(&|port| port.shelf.count(family, |state| state.owner().is_some())),
-        resting: sum(&resting),
+        resting: sum(&|port| port.shelf.resting(stack)),
+        leaving: sum(&|port| port.shelf.leaving(stack)),
         capacity: pool.max_enis().saturating_mul(settings.capacity.per_eni),
         members: count(state.members.enis().count()),
         max_members: if settings.trunking { settings.capacity.members } else { 0 },

@@ -23,7 +23,7 @@ const QUOTA_PAUSE: Duration = Duration::from_mins(1);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Barrier {
     /// All ENIs that may be there are there, and all are full.
-    Full { used: u32, limit: u32 },
+    Full { limit: u32 },
     /// The cloud refuses another ENI.
     Enis { used: u32, limit: u32, last_word: Option<String> },
     /// No vSwitch has an address.
@@ -168,6 +168,10 @@ impl Pool {
     ) -> Option<Barrier> {
         let (stack, per_eni) = (self.settings.stack, self.settings.capacity.per_eni);
         let roomy = self.ports.values().filter(|p| p.counts() && p.room(stack, per_eni) > 0);
+        if matches!(barrier, Barrier::Full { .. }) && self.making_room() > 0 {
+            // An ENI on its way takes more than it is made with.
+            return None;
+        }
         let mut blocked = Vec::new();
         for port in roomy {
             if !vswitches.is_exhausted(&port.vswitch, now) {
@@ -223,9 +227,8 @@ impl Pool {
             return Err(Hindrance::Barrier(Barrier::Enis { used, limit, last_word }));
         }
         if used >= limit {
-            let used = u32::try_from(self.owners.len()).unwrap_or(u32::MAX);
             let limit = limit.saturating_mul(self.settings.capacity.per_eni);
-            return Err(Hindrance::Barrier(Barrier::Full { used, limit }));
+            return Err(Hindrance::Barrier(Barrier::Full { limit }));
         }
         if now < self.creation.not_before { Err(Hindrance::Later) } else { Ok(()) }
     }

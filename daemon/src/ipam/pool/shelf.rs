@@ -141,6 +141,18 @@ impl Shelf {
         Family::all(stack).map(|family| self.idle(family)).min().unwrap_or(0)
     }
 
+    /// How many are with nobody until they have rested.
+    pub(crate) fn resting(&self, stack: IpStack) -> u32 {
+        let rests = |state: &SlotState| matches!(state, SlotState::Resting | SlotState::Burying);
+        Family::all(stack).map(|family| self.count(family, rests)).max().unwrap_or(0)
+    }
+
+    /// How many the cloud is to take back.
+    pub(crate) fn leaving(&self, stack: IpStack) -> u32 {
+        let leaves = |state: &SlotState| *state == SlotState::Leaving;
+        Family::all(stack).map(|family| self.count(family, leaves)).max().unwrap_or(0)
+    }
+
     /// How many sandboxes have an address here.
     pub(crate) fn used(&self) -> u32 {
         let owned = |slot: &&Slot| slot.state.owner().is_some();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use controlplane::{CallError, VSwitches};
 
 use super::plan::Barrier;
+use super::shelf::Shelf;
 use super::{Pool, Waiter};
 use crate::ipam::event::Outcome;
 use crate::ipam::{AllocError, Quota};
@@ -20,7 +21,7 @@ impl Pool {
             if ends.next().is_some_and(|end| end < waiter.deadline) {
                 self.waiters.push_back(waiter);
             } else {
-                out.answers.push((waiter.ticket, Err(refusal(&barrier, now))));
+                out.answers.push((waiter.ticket, Err(self.refusal(&barrier, now))));
             }
         }
     }
@@ -51,7 +52,7 @@ impl Pool {
 
     fn too_late(&self, waiter: &Waiter, vswitches: &VSwitches, now: Duration) -> AllocError {
         if let Some(barrier) = &self.barrier {
-            return refusal(barrier, now);
+            return self.refusal(barrier, now);
         }
         let waited = now.saturating_sub(waiter.since);
         // A call that would bring an address says more than one that only reads.
@@ -108,24 +109,35 @@ impl Pool {
         );
         (why, "what was asked for goes on, and serves the next try".to_owned())
     }
-}
 
-fn refusal(barrier: &Barrier, now: Duration) -> AllocError {
-    match barrier.clone() {
-        Barrier::Full { used, limit } => {
-            AllocError::QuotaReached { quota: Quota::Addresses, used, limit, last_word: None }
-        }
-        Barrier::Enis { used, limit, last_word } => {
-            AllocError::QuotaReached { quota: Quota::Enis, used, limit, last_word }
-        }
-        Barrier::VSwitches(exhausted) => AllocError::VSwitchExhausted {
-            whose: "eni_conf".to_owned(),
-            rooms: exhausted.rooms,
-            next_try: exhausted.next_try.saturating_sub(now),
-            last_word: exhausted.last_word,
-        },
-        Barrier::Config { message, cure } => {
-            AllocError::InvalidConfig { message, cure: cure.to_owned() }
+    fn refusal(&self, barrier: &Barrier, now: Duration) -> AllocError {
+        match barrier.clone() {
+            Barrier::Full { limit } => {
+                let stack = self.settings.stack;
+                let sum = |count: &dyn Fn(&Shelf) -> u32| {
+                    self.ports.values().map(|port| count(&port.shelf)).sum()
+                };
+                let next_free = self.rests_end().first().map(|end| end.saturating_sub(now));
+                AllocError::Full {
+                    used: u32::try_from(self.owners.len()).unwrap_or(u32::MAX),
+                    resting: sum(&|shelf| shelf.resting(stack)),
+                    leaving: sum(&|shelf| shelf.leaving(stack)),
+                    limit,
+                    next_free,
+                }
+            }
+            Barrier::Enis { used, limit, last_word } => {
+                AllocError::QuotaReached { quota: Quota::Enis, used, limit, last_word }
+            }
+            Barrier::VSwitches(exhausted) => AllocError::VSwitchExhausted {
+                whose: "eni_conf".to_owned(),
+                rooms: exhausted.rooms,
+                next_try: exhausted.next_try.saturating_sub(now),
+                last_word: exhausted.last_word,
+            },
+            Barrier::Config { message, cure } => {
+                AllocError::InvalidConfig { message, cure: cure.to_owned() }
+            }
         }
     }
 }

@@ -92,8 +92,9 @@ fn a_full_instance_says_so_in_numbers_and_at_once() {
     assert_eq!(error.reason(), Reason::QuotaReached);
     assert_eq!(
         error.to_string(),
-        "the instance's quota of addresses on shared ENIs is reached: 30 of 30 in use"
+        "the instance's quota of addresses on shared ENIs is reached: 30 in use, 0 resting and 0 on their way back, of 30"
     );
+    assert!(error.details().starts_with("one is free again when a pod"), "{}", error.details());
     // A pod that ends makes room, as soon as its address has rested.
     world.del(7);
     world.add(31, false, COOLDOWN * 2);
@@ -105,7 +106,23 @@ fn a_full_instance_says_so_in_numbers_and_at_once() {
     world.del(8);
     world.add(32, false, COOLDOWN / 2);
     world.pass(SECOND / 10);
-    assert_eq!(refused(&world, 32).reason(), Reason::QuotaReached);
+    let error = refused(&world, 32);
+    assert_eq!(error.reason(), Reason::QuotaReached);
+    assert!(error.to_string().contains("29 in use, 1 resting and"), "{error}");
+    let next = "the next resting address is free in 29s; else";
+    assert!(error.details().starts_with(next), "{}", error.details());
+}
+
+#[test]
+fn enis_on_their_way_are_not_full_with_what_they_are_made_with() {
+    let mut world = World::new(1, r#""request_batch": 4,"#, ROOMY);
+    world.settle();
+    (0..30).for_each(|n| world.add(n, false, SECOND * 60));
+    for _ in 0..30 {
+        world.drain();
+        world.pass(SECOND);
+    }
+    assert!((0..30).all(|n| world.allocation(n).is_some()), "{:?}", world.refusal(29));
 }
 
 #[test]

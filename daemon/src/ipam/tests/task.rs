@@ -303,7 +303,7 @@ async fn fifty_at_once_get_fifty_answers() {
     for answer in asked.collect::<Vec<_>>() {
         match answer.await.unwrap() {
             Ok(allocation) => assert!(given.insert(allocation.addresses)),
-            Err(AllocError::QuotaReached { .. }) => refused += 1,
+            Err(AllocError::Full { .. }) => refused += 1,
             Err(other) => panic!("{other}"),
         }
     }
