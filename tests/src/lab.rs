@@ -4,6 +4,7 @@ mod claim;
 mod daemon;
 mod document;
 mod filters;
+mod kernel;
 pub mod leftovers;
 mod pods;
 pub mod settings;

@@ -9,14 +9,14 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tokio::time;
 
-use super::Lab;
+use super::{Lab, kernel};
 use crate::node::Node;
 
 /// How long duplicate address detection may take.
 const DETECTION: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A node's kernel state, as `ip -j` prints it, without what counts or ages.
+/// A node's kernel state, as `ip`, `tc`, `bpftool` and the sysctls say it, without what counts or ages.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KernelState(pub BTreeSet<String>);
 
@@ -30,7 +30,8 @@ impl KernelState {
 }
 
 impl Lab {
-    /// Links, addresses, rules, routes and permanent neighbours of a node, once no address is
+    /// Links, addresses, rules, routes, permanent neighbours, tc filters, sysctls of links and entries
+    /// of the pinned maps of a node, once no address is
     /// tentative any more: duplicate address detection of link-local ones adds routes late.
     pub async fn kernel_state(&self, node: &str) -> Result<KernelState> {
         let node = &self.node(node)?.node;
@@ -52,10 +53,20 @@ impl Lab {
             ("neigh4", "-j -4 neigh show nud permanent"),
             ("neigh6", "-j -6 neigh show nud permanent"),
         ] {
-            for item in ip(node, arguments).await? {
+            let items = ip(node, arguments).await?;
+            if what == "link" {
+                let links = items.iter().filter_map(|link| link.get("ifname")?.as_str());
+                let filters = kernel::filters(node, links).await?;
+                state.extend(filters.into_iter().map(|filter| format!("tc {filter}")));
+            }
+            for item in items {
                 state.insert(format!("{what} {}", stripped(item)));
             }
         }
+        let sysctls = kernel::sysctls(node).await?;
+        state.extend(sysctls.into_iter().map(|sysctl| format!("sysctl {sysctl}")));
+        let entries = kernel::entries(node).await?;
+        state.extend(entries.into_iter().map(|entry| format!("map {entry}")));
         Ok(KernelState(state))
     }
 }
@@ -70,7 +81,7 @@ pub async fn tc(node: &Node, arguments: &str) -> Result<Vec<Value>> {
     json(node, "tc", arguments).await
 }
 
-async fn json(node: &Node, program: &str, arguments: &str) -> Result<Vec<Value>> {
+pub(super) async fn json(node: &Node, program: &str, arguments: &str) -> Result<Vec<Value>> {
     let output = node.command(program).args(arguments.split(' ')).output().await?;
     let stderr = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(output.status.success(), "{program} {arguments}: {stderr}");

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use daemon::bpf::SCHEMA;
 use serde_json::{Value, json};
 use terway_lab::lab::leftovers::{ip, tc};
 use terway_lab::lab::{DaemonSettings, Lab, LabOptions, LabPod, PodRequest};
@@ -279,4 +280,49 @@ async fn the_mtu_of_an_eni_is_the_same_wherever_it_is_said() {
     }
     daemon.stop().await.unwrap();
     lab.down().await.unwrap();
+}
+
+/// What a daemon could leave behind and `ip` does not show: each of it is a difference to the lab.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filter_a_sysctl_and_a_map_entry_too_many_are_seen() {
+    let lab = lab("seen").await;
+    let daemon = lab.start_daemon(NODE, &DaemonSettings::default()).await.unwrap();
+    let shown = lab.terwayctl(NODE, "enis").await.unwrap();
+    let link = text(&shown["enis"][0], "link");
+    // Nobody repairs.
+    daemon.stop().await.unwrap();
+
+    let node = &lab.node(NODE).unwrap().node;
+    let before = lab.kernel_state(NODE).await.unwrap();
+    let pins = format!("/sys/fs/bpf/terway/v{SCHEMA}");
+    let filter = format!("{pins}/programs/source_guard");
+    let address = "0 0 0 0 0 0 0 0 0 0 0xff 0xff 10 0 1 77";
+    for words in [
+        format!("tc filter add dev {link} egress pref 60000 bpf da pinned {filter}"),
+        format!("sysctl -q -w net.ipv4.conf.{link}.log_martians=1"),
+        format!("bpftool map update pinned {pins}/MEMBERS key 3 0 0 0 7 0 0 0 value {}", zeros(16)),
+        format!("bpftool map update pinned {pins}/ENDPOINTS key 9 9 0 0 value {}", zeros(36)),
+        format!(
+            "bpftool map update pinned {pins}/ADDRESSES key 3 0 0 0 {address} value {}",
+            zeros(8)
+        ),
+    ] {
+        let output = node.command("sh").args(["-c", &words]).output().await.unwrap();
+        assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let difference = lab.kernel_state(NODE).await.unwrap().difference(&before);
+    for sign in [
+        "source_guard",
+        "log_martians:1",
+        "+ map MEMBERS 0300000007000000",
+        "+ map ENDPOINTS 09090000",
+        "+ map ADDRESSES 10.0.1.77",
+    ] {
+        assert!(difference.iter().any(|line| line.contains(sign)), "{sign}: {difference:#?}");
+    }
+    lab.down().await.unwrap();
+}
+
+fn zeros(count: usize) -> String {
+    vec!["0"; count].join(" ")
 }
