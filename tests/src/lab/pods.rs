@@ -107,15 +107,10 @@ impl Lab {
     }
 
     /// Calls GC: whatever is not in `valid` goes.
-    pub async fn gc(&self, node: &str, valid: &[&LabPod]) -> Result<Outcome> {
+    pub async fn gc(&self, node: &str, valid: &[&Attachment]) -> Result<Outcome> {
         let list: Vec<_> = valid
             .iter()
-            .map(|pod| {
-                json!({
-                    "containerID": pod.attachment.container_id,
-                    "ifname": pod.attachment.ifname,
-                })
-            })
+            .map(|valid| json!({ "containerID": valid.container_id, "ifname": valid.ifname }))
             .collect();
         let mut more = Map::new();
         more.insert("cni.dev/valid-attachments".to_owned(), Value::Array(list.clone()));

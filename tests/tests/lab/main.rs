@@ -11,5 +11,6 @@ mod commands;
 mod crash;
 mod daemon_life;
 mod demo;
+mod garbage;
 mod runtimes;
 mod second_witness;
