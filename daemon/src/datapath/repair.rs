@@ -74,6 +74,7 @@ impl Actor {
         }
         let enis = self.found_enis();
         let mut wanted = desired::pod_state(&self.node, &enis, known);
+        wanted.node.extend(desired::node_objects(&self.node));
         match enis.iter().find(|eni| eni.spec.id == known.pod.spec.eni) {
             Some(eni) => wanted.node.extend(desired::eni_objects(&self.node, eni)),
             None => return Ok(vec![format!("the link of {} is gone", known.pod.spec.eni)]),

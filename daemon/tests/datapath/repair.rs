@@ -76,6 +76,9 @@ fn each_damage_is_heard_of_named_by_check_and_put_right() {
                 let told = tokio::time::timeout(Duration::from_secs(5), changes.changed()).await;
                 assert!(told.is_ok(), "{damage}: nobody heard of it");
             }
+            let found = datapath.check_pod(&pod.spec.key).await.unwrap();
+            // What is too much is no pod's.
+            assert_eq!(found.is_empty(), damage.contains(" add "), "{damage}: {found:?}");
             let repairs = datapath.repair().await.unwrap();
             assert!(
                 !repairs.mended.is_empty() && repairs.left.is_empty(),
