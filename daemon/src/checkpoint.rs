@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use cloud::ClientToken;
 use model::{EniId, SandboxKey};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::datapath::Pod;
 use crate::ipam::{Allocation, EniRecord, MemberRecord};
@@ -183,6 +183,7 @@ pub struct Opened {
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     jobs: mpsc::Sender<Job>,
+    trouble: watch::Receiver<Option<String>>,
 }
 
 /// One transaction for the writer.
@@ -207,6 +208,7 @@ impl Checkpoint {
         let found = opened.map_err(|_panicked| CheckpointError::Closed)??;
         let (jobs, queue) = mpsc::channel();
         let writer = found.file;
+        let trouble = writer.trouble();
         thread::Builder::new()
             .name("checkpoint".to_owned())
             .spawn(move || {
@@ -217,8 +219,13 @@ impl Checkpoint {
                 path: state.to_owned(),
                 source: Arc::new(source),
             })?;
-        let checkpoint = Self { jobs };
+        let checkpoint = Self { jobs, trouble };
         Ok(Opened { checkpoint, contents: found.contents, quarantined: found.quarantined })
+    }
+
+    /// Why nothing can be written; `None` if it can, as far as is known.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
     }
 
     /// Queues one transaction, in order with all others, before it returns; durable when the future
@@ -237,7 +244,7 @@ impl Checkpoint {
     }
 
     /// Queues one transaction and returns at once: it becomes durable with, or before, the next
-    /// [`write`](Self::write), and within a second in any case. For facts whose loss a restart mends
+    /// [`write`](Self::write), and within a second when nothing else comes. For facts whose loss a restart mends
     /// by itself.
     pub fn note(&self, changes: Vec<Change>) {
         if self.jobs.send(Job { changes, done: None }).is_err() {

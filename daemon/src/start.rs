@@ -289,13 +289,14 @@ impl StartingNode {
         pool.watch(&self.tasks);
 
         self.gate.set(State::Starting("restoring the pods"));
+        let disk = checkpoint.clone();
         let pods = self.restore(&ipam, &datapath, checkpoint, contents).await?;
         let verdict = Verdict::default();
         let mend = Arc::new(datapath.clone());
         let reconciler = Reconciler::new(mend, Arc::clone(&pods), verdict.clone());
         reconciler.repair("start").await;
 
-        let health = Arc::new(NodeHealth::new(ipam.standing(), verdict));
+        let health = Arc::new(NodeHealth::new(ipam.standing(), verdict, disk));
         self.shown.send_replace(Some(Shown {
             pods: Arc::clone(&pods),
             kernel: Arc::new(datapath),

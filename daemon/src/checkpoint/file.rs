@@ -15,6 +15,7 @@ use redb::{
     Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError,
     TableDefinition,
 };
+use tokio::sync::watch;
 
 use super::record::{Recorded, Unreadable};
 use super::{Change, CheckpointError, Contents, Job, RestRecord, SandboxRecord};
@@ -53,6 +54,8 @@ pub(super) struct Writer {
     path: PathBuf,
     /// `None` after a write failed: redb wants to be opened anew then.
     database: Option<Database>,
+    /// Why the last write failed.
+    trouble: watch::Sender<Option<String>>,
 }
 
 /// Why a file cannot be used.
@@ -67,7 +70,7 @@ enum Trouble {
 pub(super) fn open(path: PathBuf) -> Result<Found, CheckpointError> {
     match open_and_read(&path) {
         Ok((database, contents)) => {
-            let file = Writer { path, database: Some(database) };
+            let file = Writer::new(path, database);
             Ok(Found { file, contents, quarantined: None })
         }
         Err(Trouble::Error(error)) => Err(error),
@@ -79,7 +82,7 @@ pub(super) fn open(path: PathBuf) -> Result<Found, CheckpointError> {
             );
             match open_and_read(&path) {
                 Ok((database, contents)) => {
-                    let file = Writer { path, database: Some(database) };
+                    let file = Writer::new(path, database);
                     Ok(Found { file, contents, quarantined: Some(aside) })
                 }
                 Err(Trouble::Error(error)) => Err(error),
@@ -212,11 +215,21 @@ fn table<T: Recorded>(
 }
 
 impl Writer {
+    fn new(path: PathBuf, database: Database) -> Self {
+        Self { path, database: Some(database), trouble: watch::Sender::new(None) }
+    }
+
+    /// Why nothing can be written; `None` if it can, as far as is known.
+    pub(super) fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.subscribe()
+    }
+
     /// Until all handles are gone: takes what arrived, writes it in one transaction, answers.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         let mut notes = Vec::new();
         loop {
-            let first = if notes.is_empty() {
+            let idle = notes.is_empty() && self.trouble.borrow().is_none();
+            let first = if idle {
                 jobs.recv().map_err(|_closed| RecvTimeoutError::Disconnected)
             } else {
                 jobs.recv_timeout(NOTE_AT_MOST)
@@ -247,10 +260,11 @@ impl Writer {
             *notes = changes;
             return;
         }
-        let written = if changes.is_empty() { Ok(()) } else { self.write(&changes) };
-        if let Err(error) = &written {
-            let cause = error.source().map(ToString::to_string);
-            tracing::error!(%error, cause, "the checkpoint cannot be written");
+        // After a failure a transaction without a change shows whether it is over.
+        let idle = changes.is_empty() && self.trouble.borrow().is_none();
+        let written = if idle { Ok(()) } else { self.write(&changes) };
+        self.tell(written.as_ref().err());
+        if written.is_err() {
             // Who waited is told; what nobody waits for is tried again.
             *notes = unawaited;
         }
@@ -258,6 +272,24 @@ impl Writer {
             // Who does not wait any more does not want to know.
             let _gone = done.send(written.clone());
         }
+    }
+
+    /// Once as long as it is the same.
+    fn tell(&self, error: Option<&CheckpointError>) {
+        let why = error.map(|error| match error.source() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        });
+        self.trouble.send_if_modified(|trouble| {
+            let news = *trouble != why;
+            match &why {
+                Some(why) if news => tracing::error!(why, "the checkpoint cannot be written"),
+                None if news => tracing::info!("the checkpoint can be written again"),
+                _ => {}
+            }
+            *trouble = why;
+            news
+        });
     }
 
     fn write(&mut self, changes: &[Change]) -> Result<(), CheckpointError> {

@@ -272,3 +272,44 @@ async fn a_lost_checkpoint_costs_no_pod_its_network() {
     daemon.stop().await.unwrap();
     lab.down().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_said_by_add_and_status_until_there_is_room_again() {
+    let lab = lab("dlfull").await;
+    let node = &lab.node(NODE).unwrap().node;
+    let on_node = async |words: &str| {
+        let (program, words) = words.split_once(' ').unwrap();
+        node.command(program).args(words.split(' ')).output().await.unwrap()
+    };
+    let mounted = on_node("mount -t tmpfs -o size=3m disk /var/lib/terway").await;
+    assert!(mounted.status.success(), "{mounted:?}");
+    let daemon = healthy(&lab).await;
+    let pod = shared(&lab, "s1").await;
+    // Ends with an error, when nothing is left.
+    on_node("dd if=/dev/zero of=/var/lib/terway/filler bs=4k").await;
+    let mut refused = None;
+    for number in 0..200 {
+        let request = PodRequest::shared(NODE, &format!("more{number}"));
+        let (_pod, outcome) = lab.try_pod(&request, &Map::new()).await.unwrap();
+        if !outcome.success {
+            refused = Some(outcome);
+            break;
+        }
+    }
+    let refused = refused.expect("no ADD found the disk full");
+    assert_eq!(refused.code(), 5, "{}", refused.message());
+    let said = status(&lab).await;
+    assert_eq!(said.code(), 50, "{}", said.message());
+    assert!(format!("{:?}", said.stdout).contains("No space left on device"), "{:?}", said.stdout);
+    is_reached(&lab, &pod).await;
+
+    assert!(on_node("rm /var/lib/terway/filler").await.status.success());
+    let ready = || async { status(&lab).await.success };
+    until("STATUS is well again", ready).await;
+    let told = daemon.said().unwrap();
+    assert_eq!(told.matches("the checkpoint cannot be written").count(), 1, "{told}");
+    let last = shared(&lab, "last").await;
+    is_reached(&lab, &last).await;
+    daemon.stop().await.unwrap();
+    lab.down().await.unwrap();
+}
