@@ -135,6 +135,8 @@ pub struct Repairs {
     pub left: Vec<String>,
     /// Pods whose links had to be made anew under other numbers: to be written to the checkpoint.
     pub moved: Vec<(SandboxKey, PodLink)>,
+    /// ENIs whose link is gone.
+    pub unplugged: Vec<EniId>,
 }
 
 /// How packets find the table of their ENI.
@@ -342,6 +344,7 @@ impl Datapath {
             total.mended.extend(repairs.mended);
             total.moved.extend(repairs.moved);
             total.left = repairs.left;
+            total.unplugged = repairs.unplugged;
             if !again {
                 break;
             }

@@ -35,7 +35,7 @@ use crate::standalone::PodNetworkings;
 
 use clock::Clock;
 use driver::{Driver, Hands, Message};
-use event::Ticket;
+use event::{Event, Ticket};
 use state::State;
 
 pub use error::{AllocError, Quota};
@@ -236,6 +236,12 @@ impl Ipam {
         let message = Message::Release { ticket, key: key.clone(), reply };
         self.messages.send(message).map_err(|_ended| AllocError::Stopping)?;
         answer.await.map_err(|_ended| AllocError::Stopping)?
+    }
+
+    /// The kernel has no link of this ENI any more: nobody is served from it until it has.
+    pub fn link_gone(&self, eni: EniId) {
+        // A task that has ended serves nobody.
+        let _ended = self.messages.send(Message::Event(Event::LinkGone(eni)));
     }
 
     /// How the pool stands, as of its last change.

@@ -22,11 +22,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use model::{IfName, Mac, PodRef, SandboxKey};
+use model::{EniId, IfName, Mac, PodRef, SandboxKey};
 
 use crate::checkpoint::{Change, Phase, SandboxRecord};
 use crate::config::MemberMac;
-use crate::datapath::PodLink;
+use crate::datapath::{DatapathError, PodLink};
 use crate::ipam::Carrier;
 use crate::tasks::Tasks;
 
@@ -131,6 +131,20 @@ impl Pods {
 
     fn keep(&self, record: SandboxRecord) {
         self.records().insert(record.pod.spec.key.clone(), record);
+    }
+
+    /// The datapath has no link of these ENIs any more.
+    pub fn note_unplugged(&self, enis: &[EniId]) {
+        for eni in enis {
+            self.addresses.link_gone(eni);
+        }
+    }
+
+    /// An ENI without a link serves nobody; whoever meets that first says so.
+    fn note_error(&self, error: &DatapathError) {
+        if let DatapathError::UnknownEni { eni, .. } = error {
+            self.addresses.link_gone(eni);
+        }
     }
 
     /// The datapath made these links anew under other numbers.

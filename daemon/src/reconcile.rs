@@ -132,7 +132,7 @@ impl Reconciler {
     /// Once; whether the kernel could be read and changed at all.
     pub async fn repair(&self, cause: &str) -> bool {
         match self.kernel.repair().await {
-            Ok(Repairs { mended, left, moved }) => {
+            Ok(Repairs { mended, left, moved, unplugged }) => {
                 for repair in mended.iter().take(SHOWN) {
                     tracing::info!(cause, repair, "repaired");
                 }
@@ -146,6 +146,7 @@ impl Reconciler {
                     tracing::warn!(cause, difference, "not repaired");
                 }
                 self.pods.note_moved(moved);
+                self.pods.note_unplugged(&unplugged);
                 self.verdict.set(Ok(()));
                 true
             }

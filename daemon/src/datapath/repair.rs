@@ -132,7 +132,10 @@ impl Actor {
         for (id, (spec, link)) in &mut self.enis {
             let found = survey.nic(spec.mac).map(|found| EniLink::seen(link.as_ref(), found));
             match (&found, &link) {
-                (None, _) => repairs.left.push(format!("the link of {id} is gone")),
+                (None, _) => {
+                    repairs.left.push(format!("the link of {id} is gone"));
+                    repairs.unplugged.push(id.clone());
+                }
                 (Some(found), Some(link)) if found == link => {}
                 (Some(found), _) => {
                     let EniLink { index, name, .. } = found;

@@ -49,7 +49,7 @@ pub(super) enum Message {
     Release { ticket: Ticket, key: SandboxKey, reply: Confirmed },
     /// A sandbox that has an address wants to know whether that is still so.
     Confirm { key: SandboxKey, ticket: Ticket, wait: Duration, reply: Confirmed },
-    /// An effect was carried out.
+    /// An effect was carried out, or a link is gone.
     Event(Event),
     /// The record of a released sandbox is gone from the disk, or not.
     Released(Ticket, Result<(), String>),

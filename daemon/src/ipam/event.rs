@@ -30,6 +30,8 @@ pub(crate) enum Event {
     Told { begun: Duration, told: Told },
     /// Effects that were not carried out, for what had to be durable before is not.
     Unwritten { begun: Duration, effects: Vec<Effect>, error: String },
+    /// The kernel has no link of this ENI any more.
+    LinkGone(EniId),
     /// Time has passed.
     Tick,
     /// The daemon ends: nobody gets an address any more.

@@ -14,7 +14,7 @@ use model::{EniId, IpPair, Mode, SandboxKey};
 
 use super::error::{Quota, seconds};
 use super::event::{Ask, Effect, Outcome, Ticket, Whose};
-use super::{AllocError, Allocation};
+use super::{AllocError, Allocation, MemberRecord};
 use crate::checkpoint::{Change, Contents};
 use crate::standalone::PodNetworkings;
 
@@ -29,6 +29,8 @@ const BURY_RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(crate) struct Members {
     controller: Controller,
+    /// The trunk, while it carries frames.
+    trunk: Option<EniId>,
     pod_networkings: PodNetworkings,
     waiters: Vec<Waiter>,
     owners: BTreeMap<SandboxKey, Held>,
@@ -137,6 +139,7 @@ impl Members {
         let missing = Missing::new(lag, now);
         let mut found = Self {
             controller: Controller::new(settings, contents.members.clone(), seed, now),
+            trunk: None,
             pod_networkings,
             waiters: Vec::new(),
             owners,
@@ -218,6 +221,7 @@ impl Members {
 
     /// The node's trunk, and how many of its members belong to nobody here.
     pub(crate) fn observe(&mut self, trunk: Option<EniId>, foreign: u32) {
+        self.trunk.clone_from(&trunk);
         self.controller.set_trunk(trunk);
         self.controller.set_members(self.most.saturating_sub(foreign));
     }
@@ -265,17 +269,25 @@ impl Members {
         self.confirm_late(now, out);
     }
 
+    /// Whether the trunk of a member carries frames now.
+    fn carries(&self, eni: &MemberRecord) -> bool {
+        matches!(&eni.spec.kind, Kind::Member(trunk) if self.trunk.as_ref() == Some(trunk))
+    }
+
     /// Whether somebody was turned away: then what was begun for it is to be undone.
     fn answer_waiters(&mut self, now: Duration, out: &mut Outcome) -> bool {
         let mut turned_away = false;
         for waiter in std::mem::take(&mut self.waiters) {
             let answer = match self.controller.status(&waiter.pod.sandbox) {
-                Some(Status::Bound(eni, binding)) => Some(Ok(allocation(eni, binding))),
+                Some(Status::Bound(eni, binding)) if self.carries(eni) => {
+                    Some(Ok(allocation(eni, binding)))
+                }
                 Some(Status::Refused(refusal)) => Some(Err(self.refusal(refusal, now))),
                 Some(Status::Pending(pending)) if waiter.deadline <= now => {
                     Some(Err(Self::too_late(&waiter, pending, now)))
                 }
-                None if waiter.deadline <= now => {
+                // A member may be bound when its trunk has lost its link.
+                Some(Status::Bound(..)) | None if waiter.deadline <= now => {
                     Some(Err(Self::too_late(&waiter, Pending::Trunk, now)))
                 }
                 _ => None,

@@ -284,12 +284,25 @@ impl Pool {
     ) {
         let Some(port) = self.ports.get_mut(token) else { return };
         port.link = match result {
-            Ok(link) => LinkState::Up(link),
+            Ok(link) => {
+                port.unplugged = None;
+                LinkState::Up(link)
+            }
             Err(error) => {
                 tracing::warn!(eni = %port.id, error, "the link of an ENI cannot be set yet");
                 LinkState::Wanted(now + LINK_RETRY)
             }
         };
+    }
+
+    /// The kernel has no link of an ENI any more: it serves nobody until it has one again, and the
+    /// cloud is asked whether the ENI is still here. Until then it is told once.
+    pub(crate) fn link_gone(&mut self, eni: &EniId, now: Duration) {
+        let up = |port: &&mut Port| port.id == *eni && matches!(port.link, LinkState::Up(_));
+        let Some(port) = self.ports.values_mut().find(up) else { return };
+        tracing::warn!(%eni, "the link of an ENI is gone; the cloud is asked for the ENI");
+        (port.link, port.unplugged) = (LinkState::Wanted(now), Some(now));
+        self.look_at(now);
     }
 
     /// Whether a link that was there before the restart is still to be set for the first time.

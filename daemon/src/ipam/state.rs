@@ -114,6 +114,7 @@ impl State {
             Event::Confirm { ticket, key, deadline } => {
                 self.confirm(ticket, key, deadline, now, out);
             }
+            Event::LinkGone(eni) => self.pool.link_gone(&eni, now),
             Event::Told { begun, told } => self.told(told, begun, now, out),
             Event::Unwritten { begun, effects, error } => {
                 for effect in effects {

@@ -93,7 +93,8 @@ impl Pods {
         reach(Point::AddAllocated);
 
         let spec = self.spec(add, &allocation)?;
-        let link = self.network.plan(&spec).await?;
+        let planned = self.network.plan(&spec).await;
+        let link = planned.inspect_err(|error| self.note_error(error))?;
         let pod = Pod { spec, link };
         let add_time = Duration::ZERO;
         let mut record = SandboxRecord { phase: Phase::Adding, pod, allocation, add_time };
@@ -102,7 +103,8 @@ impl Pods {
         reach(Point::AddIntent);
 
         until.passed()?;
-        record.pod.link = self.network.add(record.pod.clone()).await?;
+        let added = self.network.add(record.pod.clone()).await;
+        record.pod.link = added.inspect_err(|error| self.note_error(error))?;
         self.keep(record.clone());
         reach(Point::AddApplied);
 

@@ -39,6 +39,8 @@ pub trait Addresses: Debug + Send + Sync {
     fn cut_off(&self, key: &SandboxKey) -> Option<String>;
     /// As [`Ipam::release`]: the record goes with it.
     fn release<'a>(&'a self, key: &'a SandboxKey) -> BoxFuture<'a, Result<(), AllocError>>;
+    /// As [`Ipam::link_gone`].
+    fn link_gone(&self, eni: &EniId);
     /// The link of an ENI.
     fn carrier(&self, eni: &EniId) -> Option<Carrier>;
 }
@@ -121,6 +123,10 @@ impl Addresses for Pool {
 
     fn release<'a>(&'a self, key: &'a SandboxKey) -> BoxFuture<'a, Result<(), AllocError>> {
         self.ipam.release(key).boxed()
+    }
+
+    fn link_gone(&self, eni: &EniId) {
+        self.ipam.link_gone(eni.clone());
     }
 
     fn carrier(&self, eni: &EniId) -> Option<Carrier> {

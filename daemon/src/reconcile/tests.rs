@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 
+use model::EniId;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -124,6 +125,17 @@ async fn the_timer_collects_the_dead_and_finishes_dels() {
     running.repairs(1).await;
     assert!(running.pods.list().is_empty());
     running.world.agree(&running.pods);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pool_is_told_of_a_link_that_is_gone() {
+    let running = Running::start();
+    let unplugged = vec![EniId::new("eni-7")];
+    let repairs = Repairs { unplugged, ..Repairs::default() };
+    running.kernel.repairs.lock().unwrap().push_back(Ok(repairs));
+    running.repairs(1).await;
+    tokio::task::yield_now().await;
+    assert_eq!(running.world.state().unplugged, [EniId::new("eni-7")]);
 }
 
 #[tokio::test(start_paused = true)]

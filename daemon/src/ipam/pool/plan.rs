@@ -68,7 +68,7 @@ impl Pool {
     /// How many pods can be served, now or when all has come that was asked for.
     pub(super) fn supply(&self) -> u32 {
         let stack = self.settings.stack;
-        let ports = self.ports.values().filter(|port| port.counts());
+        let ports = self.ports.values().filter(|port| port.counts() && port.unplugged.is_none());
         let ports: u32 = ports.map(|port| port.supply(stack)).sum();
         let making = self.making().map(|eni| {
             let count = |family| match family {
@@ -115,7 +115,7 @@ impl Pool {
     fn grow_ports(&mut self, mut missing: u32, vswitches: &VSwitches, now: Duration) -> u32 {
         let (stack, per_eni) = (self.settings.stack, self.settings.capacity.per_eni);
         let grows = |port: &&mut Port| {
-            let here = port.counts() && port.missing.is_none();
+            let here = port.counts() && port.missing.is_none() && port.unplugged.is_none();
             here && port.asking.not_before <= now && vswitches.room(&port.vswitch, now) > 0
         };
         let mut ports: Vec<_> = self.ports.values_mut().filter(grows).collect();

@@ -23,6 +23,8 @@ pub(crate) struct Port {
     pub(crate) gateway: IpPair,
     pub(crate) shelf: Shelf,
     pub(crate) link: LinkState,
+    /// Since when its link is gone: nothing is expected of it until it is back.
+    pub(crate) unplugged: Option<Duration>,
     /// Whether its addresses were ever read from the cloud.
     pub(crate) known: bool,
     /// Since when the cloud does not say `InUse`.
@@ -102,6 +104,7 @@ impl Port {
             gateway,
             shelf: Shelf::default(),
             link: LinkState::Wanted(Duration::ZERO),
+            unplugged: None,
             known: false,
             missing: None,
             lost: false,

@@ -11,6 +11,7 @@ enum Step {
     Acknowledge(u8),
     Del(u8),
     Cancel(u8),
+    Unplug(usize),
     Carry(usize),
     Pass(u64),
     Kill(usize),
@@ -23,6 +24,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0u8..40).prop_map(Step::Acknowledge),
         3 => (0u8..40).prop_map(Step::Del),
         1 => (0u8..40).prop_map(Step::Cancel),
+        1 => (0usize..3).prop_map(Step::Unplug),
         20 => any::<usize>().prop_map(Step::Carry),
         8 => (1u64..8000).prop_map(Step::Pass),
         1 => any::<usize>().prop_map(Step::Kill),
@@ -62,6 +64,12 @@ proptest! {
                 Step::Acknowledge(n) => world.acknowledge(n),
                 Step::Del(n) => world.del(n),
                 Step::Cancel(n) => world.cancel(n),
+                Step::Unplug(n) => {
+                    let eni = world.state.pool.ports().nth(n).map(|(_, port)| port.id.clone());
+                    if let Some(eni) = eni {
+                        world.unplug(&eni);
+                    }
+                }
                 Step::Carry(choice) => world.carry(choice),
                 Step::Pass(millis) => world.pass(std::time::Duration::from_millis(millis)),
                 Step::Kill(chance) => world.kill(chance),

@@ -8,7 +8,8 @@ use model::EniId;
 use proto::agent::Reason;
 
 use super::world::{Caller, SECOND, World, key};
-use crate::ipam::event::Event;
+use crate::ipam::event::{Ask, Effect, Event};
+use crate::ipam::pool::Port;
 use crate::ipam::snapshot::{Snapshot, Standing};
 
 const ROOMY: &[(&str, u64)] = &[("vsw-a", 1000), ("vsw-b", 1000)];
@@ -178,6 +179,34 @@ fn an_address_of_a_pod_that_is_cut_off_is_given_to_nobody_else_on_the_node() {
     let mut slots = world.state.pool.ports().flat_map(|(_, port)| port.shelf.iter());
     let resting = slots.any(|(address, slot)| address == v4 && slot.state.rests());
     assert!(!resting, "it is free when its pod is gone");
+}
+
+#[test]
+fn an_eni_without_a_link_serves_nobody_and_the_cloud_is_asked_at_once() {
+    let mut world = World::new(1, r#""min_pool_size": 3, "max_pool_size": 5,"#, ROOMY);
+    world.settle();
+    let eni = world.cloud.enis.keys().next().unwrap().clone();
+    world.unplugged.insert(eni.clone());
+    world.unplug(&eni);
+    let asks = |world: &World| {
+        let asks = |(_, effect): &&(_, Effect)| *effect == Effect::Ask(Ask::Instance);
+        world.effects.iter().filter(asks).count()
+    };
+    assert_eq!(asks(&world), 1);
+    world.drain();
+    world.unplug(&eni);
+    assert_eq!(asks(&world), 0, "it is told once");
+    // The cloud has it still: others take its place, and it serves when its link is back.
+    world.add(0, false, SECOND * 20);
+    for _ in 0..20 {
+        world.drain();
+        world.pass(SECOND);
+    }
+    assert_ne!(world.allocation(0).unwrap().eni, eni);
+    world.unplugged.clear();
+    world.settle();
+    let back = |port: &Port| port.id == eni && port.serves();
+    assert!(world.state.pool.ports().any(|(_, port)| back(port)));
 }
 
 #[test]

@@ -105,6 +105,8 @@ pub(super) struct World {
     boot_id: String,
     rested: BTreeMap<IpAddr, Duration>,
     linked: BTreeSet<EniId>,
+    /// ENIs whose link does not come.
+    pub(super) unplugged: BTreeSet<EniId>,
     tickets: Ticket,
     kills: u64,
     seed: u64,
@@ -164,6 +166,7 @@ impl World {
             boot_id,
             rested: BTreeMap::new(),
             linked: BTreeSet::new(),
+            unplugged: BTreeSet::new(),
             tickets: 0,
             kills: 0,
             seed,
@@ -282,6 +285,12 @@ impl World {
         self.event(Event::Release { ticket, key: key(n) });
     }
 
+    /// The kernel loses the link of an ENI, and the datapath says so.
+    pub(super) fn unplug(&mut self, eni: &EniId) {
+        self.linked.remove(eni);
+        self.event(Event::LinkGone(eni.clone()));
+    }
+
     /// A sandbox that asks whether it still has what it was given, and is answered within `wait`.
     pub(super) fn confirm(&mut self, n: u8, wait: Duration) -> Result<(), AllocError> {
         self.tickets += 1;
@@ -315,6 +324,9 @@ impl World {
     fn perform(&mut self, effect: Effect) -> Option<Told> {
         Some(match effect {
             Effect::Ask(ask) => self.ask(ask),
+            Effect::SetLink(port, spec) if self.unplugged.contains(&spec.id) => {
+                Told::LinkSet(port, Err("no link".to_owned()))
+            }
             Effect::SetLink(port, spec) => {
                 assert_eq!(self.cloud.enis[&spec.id].mac, spec.mac);
                 self.linked.insert(spec.id.clone());

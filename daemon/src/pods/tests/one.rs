@@ -28,6 +28,18 @@ async fn the_intent_comes_before_the_effect() {
 }
 
 #[tokio::test]
+async fn an_add_that_meets_an_eni_without_a_link_tells_the_pool() {
+    let queue = tempfile::tempdir().unwrap();
+    let world = World::new(queue.path());
+    let pods = world.start();
+    let eni = pods.add(add("a"), soon()).await.unwrap().record.pod.spec.eni;
+    world.state().no_link = true;
+    pods.add(add("b"), soon()).await.unwrap_err();
+    assert_eq!(world.state().unplugged, [eni]);
+    world.agree(&pods);
+}
+
+#[tokio::test]
 async fn a_second_add_gives_the_same_answer() {
     let queue = tempfile::tempdir().unwrap();
     let world = World::new(queue.path());

@@ -37,6 +37,10 @@ pub(crate) struct State {
     /// How often each was given back.
     pub(crate) released: BTreeMap<Ipv4Addr, usize>,
     free: BTreeSet<Ipv4Addr>,
+    /// The ENI of every pod has no link.
+    pub(crate) no_link: bool,
+    /// ENIs without a link, as the pool was told.
+    pub(crate) unplugged: Vec<EniId>,
     /// Paths at which there is a namespace.
     pub(crate) namespaces: BTreeSet<PathBuf>,
     /// Effects that fail.
@@ -275,6 +279,10 @@ impl Addresses for World {
         .boxed()
     }
 
+    fn link_gone(&self, eni: &EniId) {
+        self.state().unplugged.push(eni.clone());
+    }
+
     fn carrier(&self, _eni: &EniId) -> Option<Carrier> {
         Some(Carrier { name: "eth1".to_owned(), mac: Mac::new([2; 6]), mtu: 1500 })
     }
@@ -284,6 +292,10 @@ impl Network for World {
     fn plan<'a>(&'a self, spec: &'a PodSpec) -> BoxFuture<'a, Result<PodLink, DatapathError>> {
         async move {
             match self.step("plan", &spec.key).await {
+                Step::Works if self.state().no_link => {
+                    let (key, eni) = (spec.key.clone(), spec.eni.clone());
+                    Err(DatapathError::UnknownEni { key, eni })
+                }
                 Step::Works => Ok(link(&spec.key)),
                 Step::Fails => Err(refused()),
             }
