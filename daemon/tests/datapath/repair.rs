@@ -18,7 +18,7 @@ enum Heard {
 }
 
 /// What is done to the node; `HOST` is the pod's link, `FIRST` the pod's MAC.
-const DAMAGES: [(&str, Heard); 35] = [
+const DAMAGES: [(&str, Heard); 36] = [
     ("ip rule del pref 512 iif eth1", Heard::AtOnce),
     ("ip rule del pref 512 fwmark 0x1/0x7f", Heard::AtOnce),
     ("ip rule del pref 513 iif eth1", Heard::AtOnce),
@@ -48,8 +48,9 @@ const DAMAGES: [(&str, Heard); 35] = [
     ("tc filter del dev eth1 egress pref 50001", Heard::AtOnce),
     ("tc filter del dev HOST ingress pref 100", Heard::AtOnce),
     ("tc qdisc del dev HOST clsact", Heard::AtOnce),
-    ("sysctl -qw net.ipv4.conf.eth1.rp_filter=1", Heard::Never),
-    ("sysctl -qw net.ipv4.ip_forward=0", Heard::Never),
+    ("sysctl -qw net.ipv4.conf.eth1.rp_filter=1", Heard::AtOnce),
+    ("sysctl -qw net.ipv4.ip_forward=0", Heard::AtOnce),
+    ("sysctl -qw net.ipv6.conf.all.forwarding=0", Heard::AtOnce),
     ("ip -n p1-5 addr del 10.0.1.5/32 dev eth0", Heard::Never),
     ("ip -n p1-5 -6 route del default", Heard::Never),
     ("ip -n p1-5 link set eth0 address 02:00:00:00:00:02", Heard::Never),

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError, Weak};
 use std::thread;
 
 use model::{EniId, LinkIndex, Mac};
-use netlink_packet_core::NetlinkPayload;
+use netlink_packet_core::{NetlinkPayload, NlasIterator};
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::tc::TcAttribute;
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -19,15 +19,16 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use tokio::sync::watch;
 
-use super::super::types::{Dev, Hook, Object, Pair, Slot, State};
+use super::super::types::{Dev, Hook, Object, Pair, Slot, State, Sysctl};
 use super::super::{Changes, Primary};
 use super::read::{self, Link, LinkAddress, Names};
 use super::socket;
 use super::survey::is_link_local;
 use crate::bpf::{Direction, Program};
 
-/// `RTNLGRP_*`: links, neighbours, filters, and addresses, routes and rules of both families.
-const GROUPS: [u32; 9] = [1, 3, 4, 5, 7, 8, 9, 11, 19];
+/// `RTNLGRP_*`: links, neighbours, filters, and addresses, routes, rules and switches (netconf) of
+/// both families.
+const GROUPS: [u32; 11] = [1, 3, 4, 5, 7, 8, 9, 11, 19, 24, 25];
 /// Room for what comes while a repair runs; the kernel may give less.
 const BUFFER: usize = 4 * 1024 * 1024;
 /// How often the thread looks whether it is still wanted, milliseconds.
@@ -80,6 +81,39 @@ pub(crate) fn start(watched: Weak<Mutex<Watched>>, told: Told) -> io::Result<()>
     Ok(())
 }
 
+/// `RTM_NEWNETCONF` (linux/netconf.h), which netlink-packet-route does not read.
+#[derive(Debug, PartialEq, Eq)]
+struct Switch {
+    v6: bool,
+    /// `None`: of all links.
+    link: Option<LinkIndex>,
+    forwarding: Option<i32>,
+    rp_filter: Option<i32>,
+}
+
+impl Switch {
+    const KIND: u16 = 80;
+    const OF_ALL: i32 = -1;
+
+    fn read(datagram: &[u8]) -> Option<Self> {
+        let kind = datagram.get(4..6)?.first_chunk::<2>()?;
+        if u16::from_ne_bytes(*kind) != Self::KIND {
+            return None;
+        }
+        let v6 = i32::from(*datagram.get(16)?) == nix::libc::AF_INET6;
+        let number = |wanted: u16| {
+            let mut attributes = NlasIterator::new(datagram.get(20..)?).filter_map(Result::ok);
+            let attribute = attributes.find(|attribute| attribute.kind() == wanted)?;
+            Some(i32::from_ne_bytes(*attribute.value().first_chunk::<4>()?))
+        };
+        let link = match number(1)? {
+            Self::OF_ALL => None,
+            index => Some(LinkIndex::try_from(index.cast_unsigned()).ok()?),
+        };
+        Some(Self { v6, link, forwarding: number(2), rp_filter: number(3) })
+    }
+}
+
 /// What is known of links from the events so far.
 #[derive(Debug, Default)]
 struct Listener {
@@ -101,6 +135,15 @@ impl Listener {
                 let errno = error.raw_os_error().map(Errno::from_raw);
                 if errno == Some(Errno::ENOBUFS) {
                     told.change("events were lost".to_owned());
+                }
+                continue;
+            }
+            if let Some(switch) = Switch::read(&buffer) {
+                let watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
+                let sentence = watched.switched(&switch);
+                drop(watched);
+                if let Some(sentence) = sentence {
+                    told.change(sentence);
                 }
                 continue;
             }
@@ -213,6 +256,26 @@ impl Watched {
 
     fn wants(&self, index: LinkIndex) -> bool {
         self.dev(index).is_some()
+    }
+
+    /// Of a pod's link nothing: it is born with another value, and ours comes a moment later.
+    fn switched(&self, switch: &Switch) -> Option<String> {
+        let (found, sysctl, value) = match switch.link {
+            None => {
+                let of_all = if switch.v6 { Sysctl::Ipv6Forward } else { Sysctl::Ipv4Forward };
+                (Object::Sysctl(of_all.clone(), 1), of_all, switch.forwarding?)
+            }
+            Some(index) => {
+                let Object::Up(dev) = self.desired.node.get(&Slot::Up(index))? else { return None };
+                let of_link = Sysctl::RpFilter(dev.name.clone());
+                (Object::LinkSysctl(of_link.clone(), 0), of_link, switch.rp_filter?)
+            }
+        };
+        let wanted = match self.desired.node.get(&found.slot())? {
+            Object::Sysctl(_, wanted) | Object::LinkSysctl(_, wanted) => i32::from(*wanted),
+            _ => return None,
+        };
+        (wanted != value).then(|| format!("{sysctl} was set to {value}"))
     }
 
     fn came(&self, found: &Object, ours: bool) -> Option<String> {
