@@ -51,6 +51,17 @@ async fn a_second_add_gives_the_same_answer() {
 }
 
 #[tokio::test]
+async fn a_check_of_another_namespace_than_the_sandbox_s_is_refused() {
+    let queue = tempfile::tempdir().unwrap();
+    let world = World::new(queue.path());
+    let pods = world.start();
+    pods.add(add("a"), soon()).await.unwrap();
+    pods.check(&key("a"), &netns("a"), soon()).await.unwrap();
+    let error = pods.check(&key("a"), &netns("b"), soon()).await.unwrap_err();
+    assert!(matches!(error, PodError::OtherNamespace { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_second_add_for_another_namespace_is_refused_and_changes_nothing() {
     let queue = tempfile::tempdir().unwrap();
     let world = World::new(queue.path());
