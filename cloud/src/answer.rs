@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use model::{
     EniId, InstanceId, InstanceType, InstanceTypeId, SecurityGroupId, VSwitch, VSwitchId, VpcId,
     ZoneId,
@@ -63,10 +64,14 @@ set! {
     NetworkInterfaceSets { "NetworkInterfaceSet": [NetworkInterface] }
     PrivateIpSets { "PrivateIpSet": [PrivateIp] }
     Ipv6Sets { "Ipv6Set": [Ipv6] }
+    Ipv4PrefixSets { "Ipv4PrefixSet": [Ipv4Prefix] }
+    Ipv6PrefixSets { "Ipv6PrefixSet": [Ipv6Prefix] }
     SecurityGroupIds { "SecurityGroupId": [String] }
     Tags { "Tag": [Tag] }
     AssignedPrivateIps { "PrivateIpAddress": [String] }
     AssignedIpv6s { "Ipv6Address": [String] }
+    AssignedIpv4Prefixes { "Ipv4Prefixes": [String] }
+    AssignedIpv6Prefixes { "Ipv6Prefix": [String] }
     InstanceTypes { "InstanceType": [WireInstanceType] }
     VSwitches { "VSwitch": [WireVSwitch] }
 }
@@ -128,6 +133,10 @@ pub(crate) struct NetworkInterface {
     #[serde(default, deserialize_with = "or_default")]
     ipv6_sets: Ipv6Sets,
     #[serde(default, deserialize_with = "or_default")]
+    ipv4_prefix_sets: Ipv4PrefixSets,
+    #[serde(default, deserialize_with = "or_default")]
+    ipv6_prefix_sets: Ipv6PrefixSets,
+    #[serde(default, deserialize_with = "or_default")]
     security_group_ids: SecurityGroupIds,
     #[serde(default, deserialize_with = "or_default")]
     tags: Tags,
@@ -157,6 +166,18 @@ struct Ipv6 {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+struct Ipv4Prefix {
+    ipv4_prefix: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Ipv6Prefix {
+    ipv6_prefix: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 struct Tag {
     tag_key: String,
     #[serde(default, deserialize_with = "or_default")]
@@ -167,6 +188,8 @@ impl NetworkInterface {
     pub(crate) fn read(self) -> Result<Eni, Misread> {
         let (primary_v4, v4) = private_ips(self.private_ip_address, self.private_ip_sets.items)?;
         let v6 = self.ipv6_sets.items.into_iter().map(|item| item.ipv6_address);
+        let v4_prefixes = self.ipv4_prefix_sets.items.into_iter().map(|item| item.ipv4_prefix);
+        let v6_prefixes = self.ipv6_prefix_sets.items.into_iter().map(|item| item.ipv6_prefix);
         let instance = something(self.instance_id).or(something(self.attachment.instance_id));
         Ok(Eni {
             id: EniId::new(filled("NetworkInterfaceId", self.id)?),
@@ -183,6 +206,8 @@ impl NetworkInterface {
             primary_v4,
             v4,
             v6: v6_addresses("Ipv6Address", v6)?,
+            v4_prefixes: self::v4_prefixes(v4_prefixes)?,
+            v6_prefixes: self::v6_prefixes(v6_prefixes)?,
             tags: self.tags.items.into_iter().map(|tag| (tag.tag_key, tag.tag_value)).collect(),
             created: self.creation_time.and_then(|text| text.parse().ok()),
         })
@@ -225,6 +250,28 @@ fn v6_addresses(
     items.into_iter().map(|text| parse(field, "an IPv6 address", &text)).collect()
 }
 
+fn v4_prefixes(items: impl IntoIterator<Item = String>) -> Result<Vec<Ipv4Network>, Misread> {
+    let all = items.into_iter().map(|text| prefix("Ipv4Prefix", "an IPv4 prefix", &text));
+    all.collect()
+}
+
+fn v6_prefixes(items: impl IntoIterator<Item = String>) -> Result<Vec<Ipv6Network>, Misread> {
+    let all = items.into_iter().map(|text| prefix("Ipv6Prefix", "an IPv6 prefix", &text));
+    all.collect()
+}
+
+/// A block with its length and without an address in it.
+fn prefix<T>(field: &'static str, expected: &'static str, text: &str) -> Result<T, Misread>
+where
+    T: FromStr + Copy + Into<IpNetwork>,
+{
+    let wrong = || Misread { field, value: text.to_owned(), expected };
+    let block: T = parse(field, expected, text)?;
+    let network = block.into();
+    let whole = text.contains('/') && network.ip() == network.network();
+    if whole { Ok(block) } else { Err(wrong()) }
+}
+
 fn ids<T>(items: Vec<String>, new: fn(String) -> T) -> Vec<T> {
     items.into_iter().map(new).collect()
 }
@@ -240,6 +287,25 @@ pub(crate) struct AssignedV4 {
 #[serde(rename_all = "PascalCase")]
 struct AssignedPrivateIpAddressesSet {
     private_ip_set: AssignedPrivateIps,
+}
+
+/// The same, when prefixes were asked for.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct AssignedV4Prefixes {
+    assigned_private_ip_addresses_set: AssignedPrefixesSet,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct AssignedPrefixesSet {
+    ipv4_prefix_set: AssignedIpv4Prefixes,
+}
+
+impl AssignedV4Prefixes {
+    pub(crate) fn read(self) -> Result<Vec<Ipv4Network>, Misread> {
+        v4_prefixes(self.assigned_private_ip_addresses_set.ipv4_prefix_set.items)
+    }
 }
 
 impl AssignedV4 {
@@ -259,6 +325,19 @@ pub(crate) struct AssignedV6 {
 impl AssignedV6 {
     pub(crate) fn read(self) -> Result<Vec<Ipv6Addr>, Misread> {
         v6_addresses("Ipv6Address", self.ipv6_sets.items)
+    }
+}
+
+/// The same, when prefixes were asked for.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct AssignedV6Prefixes {
+    ipv6_prefix_sets: AssignedIpv6Prefixes,
+}
+
+impl AssignedV6Prefixes {
+    pub(crate) fn read(self) -> Result<Vec<Ipv6Network>, Misread> {
+        v6_prefixes(self.ipv6_prefix_sets.items)
     }
 }
 
@@ -350,97 +429,4 @@ fn place(error: &serde_path_to_error::Error<impl Display>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MEMBER: &str = r#"{"NetworkInterfaceSets": {"NetworkInterfaceSet": [{
-        "NetworkInterfaceId": "eni-1", "MacAddress": "00:16:3e:00:00:01", "Type": "Member",
-        "Status": "InUse", "VSwitchId": "vsw-1", "VpcId": "vpc-1", "ZoneId": "cn-hangzhou-h",
-        "InstanceId": "i-1", "PrivateIpAddress": "10.0.1.5", "CreationTime": "2026-11-20T12:00:00Z",
-        "Attachment": {"InstanceId": "i-1", "DeviceIndex": 1027, "TrunkNetworkInterfaceId": "eni-t"},
-        "PrivateIpSets": {"PrivateIpSet": [
-            {"PrivateIpAddress": "10.0.1.9", "Primary": false},
-            {"PrivateIpAddress": "10.0.1.5", "Primary": true}]},
-        "Ipv6Sets": {"Ipv6Set": [{"Ipv6Address": "2408::5"}]},
-        "SecurityGroupIds": {"SecurityGroupId": ["sg-1", "sg-2"]},
-        "Tags": {"Tag": [{"TagKey": "creator", "TagValue": "terway"}]},
-        "QueueNumber": 4, "ServiceManaged": false
-    }]}, "NextToken": "more", "TotalCount": 2, "RequestId": "r"}"#;
-
-    const BARE: &str = r#"{"NetworkInterfaceId": "eni-2", "MacAddress": "00:16:3e:00:00:02",
-        "Type": "Odd", "Status": "Odder", "VSwitchId": "vsw-1", "VpcId": "vpc-1", "ZoneId": "z",
-        "InstanceId": "", "PrivateIpAddress": "", "Attachment": null, "CreationTime": "soon",
-        "PrivateIpSets": {}, "Tags": null}"#;
-
-    #[test]
-    fn a_member_is_read_with_its_vlan_and_its_primary_address_first() {
-        let page: NetworkInterfaces = from_json(MEMBER.as_bytes()).unwrap();
-        let (enis, next) = page.read().unwrap();
-        assert_eq!(next.as_deref(), Some("more"));
-        assert_eq!(enis[0].vlan().unwrap().get(), 1027);
-        let detached = Eni { trunk: None, ..enis[0].clone() };
-        assert_eq!(detached.vlan(), None, "the number of a NIC is no VLAN");
-        let expected = Eni {
-            id: EniId::new("eni-1"),
-            mac: "00:16:3e:00:00:01".parse().unwrap(),
-            kind: EniKind::Member,
-            status: EniStatus::InUse,
-            vswitch: VSwitchId::new("vsw-1"),
-            zone: ZoneId::new("cn-hangzhou-h"),
-            vpc: VpcId::new("vpc-1"),
-            security_groups: ["sg-1", "sg-2"].map(SecurityGroupId::new).to_vec(),
-            instance: Some(InstanceId::new("i-1")),
-            trunk: Some(EniId::new("eni-t")),
-            device_index: Some(1027),
-            primary_v4: Some("10.0.1.5".parse().unwrap()),
-            v4: ["10.0.1.5", "10.0.1.9"].map(|text| text.parse().unwrap()).to_vec(),
-            v6: vec!["2408::5".parse().unwrap()],
-            tags: [("creator".to_owned(), "terway".to_owned())].into(),
-            created: Some("2026-11-20T12:00:00Z".parse().unwrap()),
-        };
-        assert_eq!(enis, [expected]);
-    }
-
-    #[test]
-    fn what_is_empty_is_nothing() {
-        let eni: NetworkInterface = from_json(BARE.as_bytes()).unwrap();
-        let eni = eni.read().unwrap();
-        assert_eq!(eni.kind, EniKind::Other("Odd".to_owned()));
-        assert_eq!(eni.status, EniStatus::Other("Odder".to_owned()));
-        assert_eq!((eni.instance, eni.trunk, eni.primary_v4), (None, None, None));
-        assert!(eni.v4.is_empty() && eni.tags.is_empty() && eni.created.is_none());
-    }
-
-    #[test]
-    fn what_is_wrong_in_an_answer_is_said_with_its_place() {
-        let odd = MEMBER.replace("\"MacAddress\": \"00:16:3e:00:00:01\",", "");
-        let error = from_json::<NetworkInterfaces>(odd.as_bytes()).unwrap_err();
-        assert!(error.contains("NetworkInterfaceSets.NetworkInterfaceSet[0]"), "{error}");
-        assert!(error.contains("missing field `MacAddress`"), "{error}");
-        for (from, to, expected) in [
-            ("00:16:3e:00:00:01", "x", "MacAddress: \"x\" is not a MAC address"),
-            ("10.0.1.9", "10.0.1", "PrivateIpAddress: \"10.0.1\" is not an IPv4 address"),
-            ("2408::5", "", "Ipv6Address: \"\" is not an IPv6 address"),
-            ("eni-1", "", "NetworkInterfaceId: \"\" is not filled"),
-        ] {
-            let page: NetworkInterfaces = from_json(MEMBER.replace(from, to).as_bytes()).unwrap();
-            assert_eq!(page.read().unwrap_err().to_string(), expected);
-        }
-    }
-
-    #[test]
-    fn an_instance_type_and_a_vswitch_may_leave_out_what_they_have_not() {
-        let types = r#"{"InstanceTypes": {"InstanceType": [{"InstanceTypeId": "ecs.g6.large",
-            "EniQuantity": 2, "EniPrivateIpAddressQuantity": 6}]}}"#;
-        let types = || from_json::<DescribedInstanceTypes>(types.as_bytes()).unwrap();
-        assert_eq!(types().find(&InstanceTypeId::new("ecs.g7.large")), None);
-        let small = types().find(&InstanceTypeId::new("ecs.g6.large")).unwrap();
-        assert_eq!((small.total_enis, small.v6_per_eni, small.trunk), (2, 0, false));
-
-        let vswitches = r#"{"VSwitches": {"VSwitch": [{"VSwitchId": "vsw-1", "ZoneId": "z",
-            "CidrBlock": "10.0.1.0/24", "Ipv6CidrBlock": "", "AvailableIpAddressCount": 252}]}}"#;
-        let vswitches: DescribedVSwitches = from_json(vswitches.as_bytes()).unwrap();
-        let found = &vswitches.read().unwrap()[0];
-        assert_eq!((found.v6, found.available), (None, 252));
-    }
-}
+mod tests;

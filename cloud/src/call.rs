@@ -21,8 +21,8 @@ use crate::patience::{Patience, Repeat};
 use crate::request::Parameters;
 use crate::sign::{Unsigned, content_sha256, query};
 use crate::{
-    Action, ApiError, CloudError, CredentialsError, Effect, Endpoints, Meaning, RateLimits,
-    SetupError, Transport, TransportKind, code, http,
+    Action, ApiError, CallOptions, CloudError, CredentialsError, Effect, Endpoints, Meaning,
+    RateLimits, SetupError, Transport, TransportKind, code, http,
 };
 
 /// A throttled call rests at least this long.
@@ -107,13 +107,13 @@ impl Client {
         &self,
         action: Action,
         parameters: &Parameters,
-        deadline: Instant,
+        options: CallOptions,
         read: fn(W) -> Result<T, Misread>,
     ) -> Result<T, CloudError> {
-        let mut patience = Patience::until(deadline.min(Instant::now() + self.repeat_for));
+        let mut patience = Patience::until(options.deadline.min(Instant::now() + self.repeat_for));
         let mut history = History::of(action);
         loop {
-            let failed = match self.attempt(action, parameters, deadline).await {
+            let failed = match self.attempt(action, parameters, options).await {
                 Ok((status, body)) => match read_answer(status, &body, read) {
                     Ok(answer) => return Ok(answer),
                     Err(failed) => failed,
@@ -132,8 +132,9 @@ impl Client {
         &self,
         action: Action,
         parameters: &Parameters,
-        deadline: Instant,
+        options: CallOptions,
     ) -> Result<(u16, Vec<u8>), Failed> {
+        let deadline = options.deadline;
         let room = self.budgets.take(action, deadline).await;
         room.map_err(|spent| Failed { why: Why::Budget(spent), repeat: Repeat::No })?;
         let now = self.clock.now();

@@ -3,30 +3,34 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use model::{EniId, InstanceType, InstanceTypeId, VSwitch, VSwitchId};
-use tokio::time::Instant;
 
 use crate::answer::{
-    AssignedV4, AssignedV6, DescribedInstanceTypes, DescribedVSwitches, Done, Misread,
-    NetworkInterface, NetworkInterfaces,
+    AssignedV4, AssignedV4Prefixes, AssignedV6, AssignedV6Prefixes, DescribedInstanceTypes,
+    DescribedVSwitches, Done, Misread, NetworkInterface, NetworkInterfaces,
 };
-use crate::request::{self, Family, Parameters};
+use crate::request::{self, List, Parameters};
 use crate::{
-    Action, AssignAddresses, AttachEni, Client, CloudError, CreateEni, DetachEni, Ecs, Eni,
-    EniFilter, Meaning, Thing,
+    Action, AssignAddresses, AssignPrefixes, AttachEni, CallOptions, Client, CloudError, CreateEni,
+    DetachEni, Ecs, Eni, EniFilter, Meaning, Thing,
 };
 
 impl Ecs for Client {
-    async fn create_eni(&self, request: &CreateEni, deadline: Instant) -> Result<Eni, CloudError> {
+    async fn create_eni(
+        &self,
+        request: &CreateEni,
+        options: CallOptions,
+    ) -> Result<Eni, CloudError> {
         let parameters = request::create_eni(&self.region, request);
         let action = Action::CreateNetworkInterface;
-        self.call(action, &parameters, deadline, NetworkInterface::read).await
+        self.call(action, &parameters, options, NetworkInterface::read).await
     }
 
     async fn describe_enis(
         &self,
         filter: &EniFilter,
-        deadline: Instant,
+        options: CallOptions,
     ) -> Result<Vec<Eni>, CloudError> {
         let all = request::describe_enis(&self.region, filter);
         let mut enis = BTreeMap::new();
@@ -34,7 +38,7 @@ impl Ecs for Client {
         loop {
             let page = all.clone().with_some("NextToken", token.as_ref());
             let action = Action::DescribeNetworkInterfaces;
-            let (found, next) = self.call(action, &page, deadline, NetworkInterfaces::read).await?;
+            let (found, next) = self.call(action, &page, options, NetworkInterfaces::read).await?;
             enis.extend(found.into_iter().map(|eni| (eni.id.clone(), eni)));
             if next.is_none() {
                 return Ok(enis.into_values().collect());
@@ -46,73 +50,121 @@ impl Ecs for Client {
         }
     }
 
-    async fn attach_eni(&self, request: &AttachEni, deadline: Instant) -> Result<(), CloudError> {
+    async fn attach_eni(
+        &self,
+        request: &AttachEni,
+        options: CallOptions,
+    ) -> Result<(), CloudError> {
         let parameters = request::attach_eni(&self.region, request);
-        self.act(Action::AttachNetworkInterface, &parameters, deadline).await
+        self.act(Action::AttachNetworkInterface, &parameters, options).await
     }
 
-    async fn detach_eni(&self, request: &DetachEni, deadline: Instant) -> Result<(), CloudError> {
+    async fn detach_eni(
+        &self,
+        request: &DetachEni,
+        options: CallOptions,
+    ) -> Result<(), CloudError> {
         let parameters = request::detach_eni(&self.region, request);
-        let result = self.act(Action::DetachNetworkInterface, &parameters, deadline).await;
+        let result = self.act(Action::DetachNetworkInterface, &parameters, options).await;
         unless_gone(result, &[Thing::Eni, Thing::Instance])
     }
 
-    async fn delete_eni(&self, eni: &EniId, deadline: Instant) -> Result<(), CloudError> {
+    async fn delete_eni(&self, eni: &EniId, options: CallOptions) -> Result<(), CloudError> {
         let parameters = request::delete_eni(&self.region, eni);
-        let result = self.act(Action::DeleteNetworkInterface, &parameters, deadline).await;
+        let result = self.act(Action::DeleteNetworkInterface, &parameters, options).await;
         unless_gone(result, &[Thing::Eni])
     }
 
     async fn assign_v4(
         &self,
         request: &AssignAddresses<Ipv4Addr>,
-        deadline: Instant,
+        options: CallOptions,
     ) -> Result<Vec<Ipv4Addr>, CloudError> {
-        let parameters = request::assign(&self.region, Family::V4, request);
+        let parameters = request::assign(&self.region, List::V4, request);
         let action = Action::AssignPrivateIpAddresses;
-        self.call(action, &parameters, deadline, AssignedV4::read).await
+        self.call(action, &parameters, options, AssignedV4::read).await
     }
 
     async fn unassign_v4(
         &self,
         eni: &EniId,
         addresses: &[Ipv4Addr],
-        deadline: Instant,
+        options: CallOptions,
     ) -> Result<(), CloudError> {
-        let parameters = request::unassign(&self.region, Family::V4, eni, addresses);
-        let result = self.act(Action::UnassignPrivateIpAddresses, &parameters, deadline).await;
+        let parameters = request::unassign(&self.region, List::V4, eni, addresses);
+        let result = self.act(Action::UnassignPrivateIpAddresses, &parameters, options).await;
         unless_gone(result, unassigned(addresses))
     }
 
     async fn assign_v6(
         &self,
         request: &AssignAddresses<Ipv6Addr>,
-        deadline: Instant,
+        options: CallOptions,
     ) -> Result<Vec<Ipv6Addr>, CloudError> {
-        let parameters = request::assign(&self.region, Family::V6, request);
-        self.call(Action::AssignIpv6Addresses, &parameters, deadline, AssignedV6::read).await
+        let parameters = request::assign(&self.region, List::V6, request);
+        self.call(Action::AssignIpv6Addresses, &parameters, options, AssignedV6::read).await
     }
 
     async fn unassign_v6(
         &self,
         eni: &EniId,
         addresses: &[Ipv6Addr],
-        deadline: Instant,
+        options: CallOptions,
     ) -> Result<(), CloudError> {
-        let parameters = request::unassign(&self.region, Family::V6, eni, addresses);
-        let result = self.act(Action::UnassignIpv6Addresses, &parameters, deadline).await;
+        let parameters = request::unassign(&self.region, List::V6, eni, addresses);
+        let result = self.act(Action::UnassignIpv6Addresses, &parameters, options).await;
         unless_gone(result, unassigned(addresses))
+    }
+
+    async fn assign_v4_prefixes(
+        &self,
+        request: &AssignPrefixes,
+        options: CallOptions,
+    ) -> Result<Vec<Ipv4Network>, CloudError> {
+        let parameters = request::assign_prefixes(&self.region, List::V4_PREFIXES, request);
+        let action = Action::AssignPrivateIpAddresses;
+        self.call(action, &parameters, options, AssignedV4Prefixes::read).await
+    }
+
+    async fn unassign_v4_prefixes(
+        &self,
+        eni: &EniId,
+        prefixes: &[Ipv4Network],
+        options: CallOptions,
+    ) -> Result<(), CloudError> {
+        let parameters = request::unassign(&self.region, List::V4_PREFIXES, eni, prefixes);
+        let result = self.act(Action::UnassignPrivateIpAddresses, &parameters, options).await;
+        unless_gone(result, unassigned(prefixes))
+    }
+
+    async fn assign_v6_prefixes(
+        &self,
+        request: &AssignPrefixes,
+        options: CallOptions,
+    ) -> Result<Vec<Ipv6Network>, CloudError> {
+        let parameters = request::assign_prefixes(&self.region, List::V6_PREFIXES, request);
+        self.call(Action::AssignIpv6Addresses, &parameters, options, AssignedV6Prefixes::read).await
+    }
+
+    async fn unassign_v6_prefixes(
+        &self,
+        eni: &EniId,
+        prefixes: &[Ipv6Network],
+        options: CallOptions,
+    ) -> Result<(), CloudError> {
+        let parameters = request::unassign(&self.region, List::V6_PREFIXES, eni, prefixes);
+        let result = self.act(Action::UnassignIpv6Addresses, &parameters, options).await;
+        unless_gone(result, unassigned(prefixes))
     }
 
     async fn instance_type(
         &self,
         id: &InstanceTypeId,
-        deadline: Instant,
+        options: CallOptions,
     ) -> Result<Option<InstanceType>, CloudError> {
         let parameters = request::instance_types(id);
         let action = Action::DescribeInstanceTypes;
-        match self.call(action, &parameters, deadline, Ok::<DescribedInstanceTypes, Misread>).await
-        {
+        match self.call(action, &parameters, options, Ok::<DescribedInstanceTypes, Misread>).await {
             Ok(types) => Ok(types.find(id)),
             Err(error) if is_gone(&error, &[Thing::InstanceType]) => Ok(None),
             Err(error) => Err(error),
@@ -122,11 +174,11 @@ impl Ecs for Client {
     async fn vswitch(
         &self,
         id: &VSwitchId,
-        deadline: Instant,
+        options: CallOptions,
     ) -> Result<Option<VSwitch>, CloudError> {
         let parameters = request::vswitches(&self.region, id);
         let action = Action::DescribeVSwitches;
-        let result = self.call(action, &parameters, deadline, DescribedVSwitches::read).await;
+        let result = self.call(action, &parameters, options, DescribedVSwitches::read).await;
         match result {
             Ok(vswitches) => Ok(vswitches.into_iter().find(|vswitch| &vswitch.id == id)),
             Err(error) if is_gone(&error, &[Thing::VSwitch]) => Ok(None),
@@ -141,9 +193,9 @@ impl Client {
         &self,
         action: Action,
         parameters: &Parameters,
-        deadline: Instant,
+        options: CallOptions,
     ) -> Result<(), CloudError> {
-        self.call(action, parameters, deadline, |_: Done| Ok(())).await
+        self.call(action, parameters, options, |_: Done| Ok(())).await
     }
 }
 

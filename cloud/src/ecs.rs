@@ -3,24 +3,25 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use model::{
     EniId, InstanceId, InstanceType, InstanceTypeId, SecurityGroupId, VSwitch, VSwitchId, VpcId,
 };
-use tokio::time::Instant;
 
-use crate::{ClientToken, CloudError, Eni, EniKind, EniStatus};
+use crate::{CallOptions, ClientToken, CloudError, Eni, EniKind, EniStatus};
 
 /// The ECS and VPC API, as far as we need it. [`crate::Client`] is the real one.
 ///
-/// One instance is shared by all tasks (`Arc<impl Ecs>`). Every call ends by its deadline. A call that fails for a passing reason is repeated until then
-/// with the same token; so the deadline is also the caller's word on how patient it is.
+/// One instance is shared by all tasks (`Arc<impl Ecs>`). Every call ends by its deadline. A call that
+/// fails for a passing reason is repeated until then with the same token; so the deadline is also
+/// the caller's word on how patient it is.
 /// [`CloudError::outcome`] says whether a failed write may have had an effect.
 pub trait Ecs: Send + Sync + 'static {
     /// Makes an ENI; it is `Available` in the answer, with its addresses.
     fn create_eni(
         &self,
         request: &CreateEni,
-        deadline: Instant,
+        options: CallOptions,
     ) -> impl Future<Output = Result<Eni, CloudError>> + Send;
 
     /// All ENIs that match, page by page. The cloud's reads lag behind its writes, and a list that
@@ -28,14 +29,14 @@ pub trait Ecs: Send + Sync + 'static {
     fn describe_enis(
         &self,
         filter: &EniFilter,
-        deadline: Instant,
+        options: CallOptions,
     ) -> impl Future<Output = Result<Vec<Eni>, CloudError>> + Send;
 
     /// Starts to attach; describe it until it is `InUse`.
     fn attach_eni(
         &self,
         request: &AttachEni,
-        deadline: Instant,
+        options: CallOptions,
     ) -> impl Future<Output = Result<(), CloudError>> + Send;
 
     /// Starts to detach; describe it until it is `Available`. An ENI or instance that the cloud
@@ -43,21 +44,21 @@ pub trait Ecs: Send + Sync + 'static {
     fn detach_eni(
         &self,
         request: &DetachEni,
-        deadline: Instant,
+        options: CallOptions,
     ) -> impl Future<Output = Result<(), CloudError>> + Send;
 
     /// Deletes an ENI; one that the cloud does not know is success.
     fn delete_eni(
         &self,
         eni: &EniId,
-        deadline: Instant,
+        options: CallOptions,
     ) -> impl Future<Output = Result<(), CloudError>> + Send;
 
     /// Adds secondary IPv4 addresses, and says which.
     fn assign_v4(
         &self,
         request: &AssignAddresses<Ipv4Addr>,
-        deadline: Instant,
+        options: CallOptions,
     ) -> impl Future<Output = Result<Vec<Ipv4Addr>, CloudError>> + Send;
 
     /// Takes secondary IPv4 addresses away. Success when the ENI is unknown, or when there is only
@@ -67,14 +68,14 @@ pub trait Ecs: Send + Sync + 'static {
         &self,
         eni: &EniId,
         addresses: &[Ipv4Addr],
-        deadline: Instant,
+        options: CallOptions,
     ) -> impl Future<Output = Result<(), CloudError>> + Send;
 
     /// Adds IPv6 addresses, and says which.
     fn assign_v6(
         &self,
         request: &AssignAddresses<Ipv6Addr>,
-        deadline: Instant,
+        options: CallOptions,
     ) -> impl Future<Output = Result<Vec<Ipv6Addr>, CloudError>> + Send;
 
     /// Takes IPv6 addresses away; see [`Ecs::unassign_v4`].
@@ -82,21 +83,51 @@ pub trait Ecs: Send + Sync + 'static {
         &self,
         eni: &EniId,
         addresses: &[Ipv6Addr],
-        deadline: Instant,
+        options: CallOptions,
+    ) -> impl Future<Output = Result<(), CloudError>> + Send;
+
+    /// Adds IPv4 prefixes (a /28 each), and says which.
+    fn assign_v4_prefixes(
+        &self,
+        request: &AssignPrefixes,
+        options: CallOptions,
+    ) -> impl Future<Output = Result<Vec<Ipv4Network>, CloudError>> + Send;
+
+    /// Takes IPv4 prefixes away; see [`Ecs::unassign_v4`].
+    fn unassign_v4_prefixes(
+        &self,
+        eni: &EniId,
+        prefixes: &[Ipv4Network],
+        options: CallOptions,
+    ) -> impl Future<Output = Result<(), CloudError>> + Send;
+
+    /// Adds IPv6 prefixes (a /80 each), and says which.
+    fn assign_v6_prefixes(
+        &self,
+        request: &AssignPrefixes,
+        options: CallOptions,
+    ) -> impl Future<Output = Result<Vec<Ipv6Network>, CloudError>> + Send;
+
+    /// Takes IPv6 prefixes away; see [`Ecs::unassign_v4`].
+    fn unassign_v6_prefixes(
+        &self,
+        eni: &EniId,
+        prefixes: &[Ipv6Network],
+        options: CallOptions,
     ) -> impl Future<Output = Result<(), CloudError>> + Send;
 
     /// The quotas of an instance type; `None` when the cloud does not know it.
     fn instance_type(
         &self,
         id: &InstanceTypeId,
-        deadline: Instant,
+        options: CallOptions,
     ) -> impl Future<Output = Result<Option<InstanceType>, CloudError>> + Send;
 
     /// A vSwitch; `None` when the cloud does not know it.
     fn vswitch(
         &self,
         id: &VSwitchId,
-        deadline: Instant,
+        options: CallOptions,
     ) -> impl Future<Output = Result<Option<VSwitch>, CloudError>> + Send;
 }
 
@@ -115,6 +146,10 @@ pub struct CreateEni {
     pub secondary_v4: u32,
     /// IPv6 addresses, at most 10.
     pub v6: u32,
+    /// IPv4 prefixes (a /28 each), at most 10; the API takes them instead of `secondary_v4`.
+    pub v4_prefixes: u32,
+    /// IPv6 prefixes (a /80 each), at most 10; the API takes them instead of `v6`.
+    pub v6_prefixes: u32,
     /// Who collects it, and the user's.
     pub tags: BTreeMap<String, String>,
     /// The resource group; the account's default if `None`.
@@ -198,6 +233,17 @@ pub struct AssignAddresses<A> {
     pub eni: EniId,
     /// How many, or which.
     pub addresses: AddressRequest<A>,
+}
+
+/// Prefixes to add to an ENI: as many of the cloud's choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssignPrefixes {
+    /// The intent.
+    pub token: ClientToken,
+    /// To which.
+    pub eni: EniId,
+    /// How many, 1 to 10.
+    pub count: u32,
 }
 
 /// How many addresses, or which.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use jiff::Timestamp;
 use model::{EniId, InstanceId, Mac, SecurityGroupId, VSwitchId, VlanId, VpcId, ZoneId};
 
@@ -38,6 +39,10 @@ pub struct Eni {
     pub v4: Vec<Ipv4Addr>,
     /// All its IPv6 addresses.
     pub v6: Vec<Ipv6Addr>,
+    /// Its IPv4 prefixes, a /28 each; no address of them is in `v4`.
+    pub v4_prefixes: Vec<Ipv4Network>,
+    /// Its IPv6 prefixes, a /80 each; no address of them is in `v6`.
+    pub v6_prefixes: Vec<Ipv6Network>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
     /// Since when it is; `None` in the answer to its creation.

@@ -1,6 +1,6 @@
 //! The ECS/VPC `OpenAPI` and the instance metadata service: sign, limit, retry, and types.
 //!
-//! [`Ecs`] is the seam that the pool and its simulator share. A call takes a deadline and ends by
+//! [`Ecs`] is the seam that the pool and its simulator share. A call has a deadline and ends by
 //! it, with an answer or with a [`CloudError`] that says whether the cloud may have acted. What
 //! travels on the wire is private to this crate.
 
@@ -20,6 +20,7 @@ mod fixture;
 mod http;
 mod limit;
 mod metadata;
+mod options;
 mod patience;
 mod request;
 mod sign;
@@ -29,7 +30,8 @@ pub use action::{Action, Effect, Product, UnknownAction};
 pub use call::{Client, ClientOptions};
 pub use credentials::{AccessKey, Credentials, CredentialsError, RamRole};
 pub use ecs::{
-    AddressRequest, AssignAddresses, AttachEni, CreateEni, DetachEni, Ecs, EniFilter, NewEni,
+    AddressRequest, AssignAddresses, AssignPrefixes, AttachEni, CreateEni, DetachEni, Ecs,
+    EniFilter, NewEni,
 };
 pub use endpoint::{EndpointError, EndpointOptions, Endpoints};
 pub use eni::{Eni, EniKind, EniStatus};
@@ -37,4 +39,5 @@ pub use error::{ApiError, CloudError, Meaning, Outcome, Thing, Transport, Transp
 pub use http::SetupError;
 pub use limit::RateLimits;
 pub use metadata::{EniFacts, InstanceFacts, Metadata, MetadataError, MetadataSetupError};
+pub use options::{CallOptions, Priority};
 pub use token::ClientToken;

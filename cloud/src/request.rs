@@ -6,7 +6,10 @@ use std::fmt::Display;
 
 use model::{EniId, InstanceTypeId, RegionId, VSwitchId};
 
-use crate::{AddressRequest, AssignAddresses, AttachEni, CreateEni, DetachEni, EniFilter, NewEni};
+use crate::{
+    AddressRequest, AssignAddresses, AssignPrefixes, AttachEni, CreateEni, DetachEni, EniFilter,
+    NewEni,
+};
 
 /// The parameters of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +71,10 @@ pub(crate) fn create_eni(region: &RegionId, request: &CreateEni) -> Parameters {
         .with("InstanceType", kind)
         .with("VSwitchId", &request.vswitch)
         .with_list("SecurityGroupIds", &request.security_groups)
-        .with_count("SecondaryPrivateIpAddressCount", request.secondary_v4)
-        .with_count("Ipv6AddressCount", request.v6)
+        .with_count(List::V4.count, request.secondary_v4)
+        .with_count(List::V6.count, request.v6)
+        .with_count(List::V4_PREFIXES.count, request.v4_prefixes)
+        .with_count(List::V6_PREFIXES.count, request.v6_prefixes)
         .with_tags(&request.tags)
         .with_some("ResourceGroupId", request.resource_group.as_ref())
         .with_some("Description", request.description.as_ref())
@@ -109,25 +114,36 @@ pub(crate) fn delete_eni(region: &RegionId, eni: &EniId) -> Parameters {
 
 pub(crate) fn assign<A: Display>(
     region: &RegionId,
-    family: Family,
+    names: List,
     request: &AssignAddresses<A>,
 ) -> Parameters {
     let all = Parameters::new(region)
         .with("ClientToken", &request.token)
         .with("NetworkInterfaceId", &request.eni);
     match &request.addresses {
-        AddressRequest::Any(count) => all.with(family.count(), count),
-        AddressRequest::These(addresses) => all.with_list(family.list(), addresses),
+        AddressRequest::Any(count) => all.with(names.count, count),
+        AddressRequest::These(addresses) => all.with_list(names.list, addresses),
     }
+}
+
+pub(crate) fn assign_prefixes(
+    region: &RegionId,
+    names: List,
+    request: &AssignPrefixes,
+) -> Parameters {
+    Parameters::new(region)
+        .with("ClientToken", &request.token)
+        .with("NetworkInterfaceId", &request.eni)
+        .with(names.count, request.count)
 }
 
 pub(crate) fn unassign(
     region: &RegionId,
-    family: Family,
+    names: List,
     eni: &EniId,
     addresses: &[impl Display],
 ) -> Parameters {
-    Parameters::new(region).with("NetworkInterfaceId", eni).with_list(family.list(), addresses)
+    Parameters::new(region).with("NetworkInterfaceId", eni).with_list(names.list, addresses)
 }
 
 /// The one action without a region: its grammar has none.
@@ -139,33 +155,26 @@ pub(crate) fn vswitches(region: &RegionId, id: &VSwitchId) -> Parameters {
     Parameters::new(region).with("VSwitchId", id)
 }
 
-/// Which family's names.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Family {
-    V4,
-    V6,
+/// The names of one kind of thing on an ENI: of a count of it, and of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct List {
+    count: &'static str,
+    list: &'static str,
 }
 
-impl Family {
-    const fn count(self) -> &'static str {
-        match self {
-            Self::V4 => "SecondaryPrivateIpAddressCount",
-            Self::V6 => "Ipv6AddressCount",
-        }
-    }
-
-    const fn list(self) -> &'static str {
-        match self {
-            Self::V4 => "PrivateIpAddress",
-            Self::V6 => "Ipv6Address",
-        }
-    }
+impl List {
+    pub(crate) const V4: Self =
+        Self { count: "SecondaryPrivateIpAddressCount", list: "PrivateIpAddress" };
+    pub(crate) const V6: Self = Self { count: "Ipv6AddressCount", list: "Ipv6Address" };
+    pub(crate) const V4_PREFIXES: Self = Self { count: "Ipv4PrefixCount", list: "Ipv4Prefix" };
+    pub(crate) const V6_PREFIXES: Self = Self { count: "Ipv6PrefixCount", list: "Ipv6Prefix" };
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
+    use ipnetwork::{Ipv4Network, Ipv6Network};
     use model::{InstanceId, SecurityGroupId, VpcId};
 
     use super::*;
@@ -190,6 +199,8 @@ mod tests {
             security_groups: ["sg-1", "sg-2"].map(SecurityGroupId::new).to_vec(),
             secondary_v4: 9,
             v6: 10,
+            v4_prefixes: 0,
+            v6_prefixes: 0,
             tags: BTreeMap::from([tag("ack.aliyun.com", "c 1/2+3=4*~ä名"), creator.clone()]),
             resource_group: Some("rg-1".to_owned()),
             delete_on_release: true,
@@ -222,6 +233,10 @@ mod tests {
             eni: eni.clone(),
             addresses: AddressRequest::These(v6.clone()),
         };
+        let prefixes = AssignPrefixes { token: token("t"), eni: eni.clone(), count: 3 };
+        let v4_prefixes: Vec<Ipv4Network> =
+            ["10.0.1.16/28", "10.0.1.32/28"].map(|text| text.parse().unwrap()).to_vec();
+        let v6_prefixes: Vec<Ipv6Network> = vec!["2408::1:0:0:0/80".parse().unwrap()];
         vec![
             create_eni(region, &secondary),
             create_eni(region, &trunk_request()),
@@ -229,10 +244,14 @@ mod tests {
             attach_eni(region, &attach),
             detach_eni(region, &DetachEni { eni: eni.clone(), instance, trunk }),
             delete_eni(region, &eni),
-            assign(region, Family::V4, &some),
-            unassign(region, Family::V4, &eni, &v4),
-            assign(region, Family::V6, &these),
-            unassign(region, Family::V6, &eni, &v6[..1]),
+            assign(region, List::V4, &some),
+            unassign(region, List::V4, &eni, &v4),
+            assign(region, List::V6, &these),
+            unassign(region, List::V6, &eni, &v6[..1]),
+            assign_prefixes(region, List::V4_PREFIXES, &prefixes),
+            unassign(region, List::V4_PREFIXES, &eni, &v4_prefixes),
+            assign_prefixes(region, List::V6_PREFIXES, &prefixes),
+            unassign(region, List::V6_PREFIXES, &eni, &v6_prefixes),
             instance_types(&InstanceTypeId::new("ecs.g7.4xlarge")),
             vswitches(region, &VSwitchId::new("vsw-1")),
         ]
@@ -246,6 +265,8 @@ mod tests {
             security_groups: vec![SecurityGroupId::new("sg-1")],
             secondary_v4: 0,
             v6: 0,
+            v4_prefixes: 2,
+            v6_prefixes: 1,
             tags: BTreeMap::new(),
             resource_group: None,
             delete_on_release: false,
@@ -257,6 +278,7 @@ mod tests {
     #[test]
     fn we_send_what_the_official_sdk_sends() {
         let always = [("DeleteOnRelease", "false"), ("SourceDestCheck", "false")];
+        assert_eq!(ours().len(), sdk_requests().requests.len());
         for (ours, theirs) in ours().iter().zip(sdk_requests().requests) {
             let mut ours: BTreeMap<_, _> = ours.0.iter().cloned().collect();
             let mut theirs: BTreeMap<_, _> = theirs.parameters.into_iter().collect();

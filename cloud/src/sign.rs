@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn every_request_of_the_official_sdk_gets_the_signature_that_the_sdk_gave_it() {
         let captured = sdk_requests();
-        assert_eq!(captured.requests.len(), 12);
+        assert_eq!(captured.requests.len(), 16);
         for SdkRequest { parameters, headers, authorization } in &captured.requests {
             let names = authorization.split(['=', ',']).nth(3).unwrap();
             let signed: BTreeMap<_, _> =

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use cloud::{AttachEni, ClientToken, CloudError, CreateEni, DetachEni, Ecs, EniFilter, Meaning};
+use cloud::{
+    AttachEni, CallOptions, ClientToken, CloudError, CreateEni, DetachEni, Ecs, EniFilter, Meaning,
+};
 use model::EniId;
-use tokio::time::Instant;
 
 use crate::TOKEN_TAG;
 
@@ -112,29 +113,29 @@ impl Answer {
     }
 }
 
-/// Makes the call; it ends by `deadline`.
-pub async fn perform<E: Ecs>(ecs: &E, call: Call, deadline: Instant) -> Answer {
+/// Makes the call; it ends by its deadline.
+pub async fn perform<E: Ecs>(ecs: &E, call: Call, options: CallOptions) -> Answer {
     match call {
         Call::Find(token) => {
             let tags = BTreeMap::from([(TOKEN_TAG.to_owned(), token.to_string())]);
             let filter = EniFilter { tags, ..EniFilter::default() };
-            let found = ecs.describe_enis(&filter, deadline).await;
+            let found = ecs.describe_enis(&filter, options).await;
             Answer::Found(token, found.map_err(CallError::from))
         }
         Call::Create(request) => {
-            let made = ecs.create_eni(&request, deadline).await;
+            let made = ecs.create_eni(&request, options).await;
             Answer::Created(request.token, made.map(Box::new).map_err(CallError::from))
         }
         Call::Describe(ids) => {
             let filter = EniFilter { ids, ..EniFilter::default() };
-            let found = ecs.describe_enis(&filter, deadline).await;
+            let found = ecs.describe_enis(&filter, options).await;
             Answer::Described(filter.ids, found.map_err(CallError::from))
         }
         Call::Change(token, change) => {
             let done = match &change {
-                Change::Attach(request) => ecs.attach_eni(request, deadline).await,
-                Change::Detach(request) => ecs.detach_eni(request, deadline).await,
-                Change::Delete(id) => ecs.delete_eni(id, deadline).await,
+                Change::Attach(request) => ecs.attach_eni(request, options).await,
+                Change::Detach(request) => ecs.detach_eni(request, options).await,
+                Change::Delete(id) => ecs.delete_eni(id, options).await,
             };
             Answer::Changed(token, change.verb(), done.map_err(CallError::from))
         }

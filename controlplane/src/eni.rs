@@ -137,6 +137,8 @@ impl<T> Eni<T> {
             security_groups: self.spec.security_groups.clone(),
             secondary_v4: self.spec.v4.saturating_sub(1),
             v6: self.spec.v6,
+            v4_prefixes: 0,
+            v6_prefixes: 0,
             tags,
             resource_group: self.spec.resource_group.clone(),
             delete_on_release: true,

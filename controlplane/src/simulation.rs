@@ -329,6 +329,8 @@ impl Simulation {
             primary_v4: v4.first().copied(),
             v4,
             v6: (0..request.v6).map(|n| self.v6(n)).collect(),
+            v4_prefixes: Vec::new(),
+            v6_prefixes: Vec::new(),
             tags: request.tags.clone(),
             created: None,
         };

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cloud::{CloudError, Ecs, InstanceFacts, Metadata, MetadataError};
+use cloud::{CallOptions, CloudError, Ecs, InstanceFacts, Metadata, MetadataError, Priority};
 use model::{InstanceType, InstanceTypeId};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -52,8 +52,8 @@ pub async fn instance_type(
         return Ok(kept);
     }
     loop {
-        let answer: Result<_, CloudError> =
-            cloud.instance_type(id, Instant::now() + PATIENCE).await;
+        let options = CallOptions::new(Priority::Pod, Instant::now() + PATIENCE);
+        let answer: Result<_, CloudError> = cloud.instance_type(id, options).await;
         match answer {
             Ok(Some(kind)) => {
                 if let Err(error) = keep(&path, &kind) {

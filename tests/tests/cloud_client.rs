@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloud::{
-    AddressRequest, AssignAddresses, AttachEni, Client, ClientOptions, ClientToken, CreateEni,
-    Credentials, DetachEni, Ecs as _, EndpointOptions, Endpoints, Eni, EniFilter, EniKind,
-    EniStatus, Meaning, Metadata, NewEni, Outcome, RateLimits,
+    AddressRequest, AssignAddresses, AttachEni, CallOptions, Client, ClientOptions, ClientToken,
+    CreateEni, Credentials, DetachEni, Ecs as _, EndpointOptions, Endpoints, Eni, EniFilter,
+    EniKind, EniStatus, Meaning, Metadata, NewEni, Outcome, Priority, RateLimits,
 };
 use model::{
     EniId, InstanceId, InstanceTypeId, RegionId, SecurityGroupId, VSwitchId, VpcId, ZoneId,
@@ -32,8 +32,12 @@ struct Lab {
     instance: InstanceId,
 }
 
-fn soon() -> Instant {
+fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(20)
+}
+
+fn soon() -> CallOptions {
+    CallOptions::new(Priority::Pod, deadline())
 }
 
 fn token() -> ClientToken {
@@ -133,6 +137,8 @@ fn eni(kind: NewEni) -> CreateEni {
         security_groups: vec![SecurityGroupId::new("sg-a")],
         secondary_v4: 2,
         v6: 1,
+        v4_prefixes: 0,
+        v6_prefixes: 0,
         tags: BTreeMap::from([("creator".to_owned(), "terway".to_owned())]),
         resource_group: None,
         delete_on_release: true,
@@ -261,15 +267,15 @@ async fn the_instances_role_is_as_good_as_a_key_and_outlives_its_session() {
 #[tokio::test]
 async fn metadata_tells_what_the_api_tells() {
     let lab = Lab::new().await;
-    let facts = lab.metadata.instance(soon()).await.unwrap();
+    let facts = lab.metadata.instance(deadline()).await.unwrap();
     assert_eq!((&facts.id, facts.kind.as_str()), (&lab.instance, "ecs.g7.xlarge"));
     assert_eq!((facts.region.as_str(), facts.zone.as_str()), ("cn-hangzhou", "cn-hangzhou-h"));
     let client = lab.with_key();
     let used = attached(&lab, &client, NewEni::Secondary, None).await;
-    let macs = lab.metadata.macs(soon()).await.unwrap();
+    let macs = lab.metadata.macs(deadline()).await.unwrap();
     assert_eq!(macs.len(), 2);
     assert!(macs.contains(&facts.mac) && macs.contains(&used.mac), "{macs:?}");
-    let told = lab.metadata.eni(used.mac, soon()).await.unwrap();
+    let told = lab.metadata.eni(used.mac, deadline()).await.unwrap();
     assert_eq!((told.id, told.primary_v4, told.vswitch), (used.id, used.primary_v4, used.vswitch));
     let (mut told_v4, mut used_v4) = (told.v4, used.v4);
     told_v4.sort();

@@ -15,8 +15,8 @@ use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 use super::*;
 use crate::fixture::{Turn, client, client_with, cloud, impatient, options, set_time};
 use crate::{
-    AddressRequest, AssignAddresses, AttachEni, ClientToken, CreateEni, DetachEni, Ecs, EniFilter,
-    Metadata, NewEni, Outcome, Thing,
+    AddressRequest, AssignAddresses, AssignPrefixes, AttachEni, ClientToken, CreateEni, DetachEni,
+    Ecs, EniFilter, Metadata, NewEni, Outcome, Priority, Thing,
 };
 
 const DONE: Turn = Turn::Answer(r#"{"RequestId": "r"}"#);
@@ -32,6 +32,8 @@ fn create() -> CreateEni {
         security_groups: vec![SecurityGroupId::new("sg-1")],
         secondary_v4: 9,
         v6: 0,
+        v4_prefixes: 0,
+        v6_prefixes: 0,
         tags: BTreeMap::from([("name".to_owned(), "a b/c+ä".to_owned())]),
         resource_group: None,
         delete_on_release: true,
@@ -45,8 +47,8 @@ fn attach() -> AttachEni {
     AttachEni { eni, instance, trunk: None, network_card: None }
 }
 
-fn within(milliseconds: u64) -> Instant {
-    Instant::now() + Duration::from_millis(milliseconds)
+fn within(milliseconds: u64) -> CallOptions {
+    CallOptions::new(Priority::Pod, Instant::now() + Duration::from_millis(milliseconds))
 }
 
 fn query_of(request: &Request) -> BTreeMap<String, String> {
@@ -434,6 +436,41 @@ async fn addresses_are_assigned_and_said() {
     let request = AssignAddresses { token, eni, addresses: AddressRequest::Any(1) };
     let found = client.assign_v6(&request, within(5_000)).await.unwrap();
     assert_eq!(found, ["2408::7".parse::<Ipv6Addr>().unwrap()]);
+}
+
+#[tokio::test]
+async fn prefixes_are_assigned_and_said_and_taken_away() {
+    let v4 = Turn::Answer(
+        r#"{"AssignedPrivateIpAddressesSet": {"NetworkInterfaceId": "eni-1",
+        "Ipv4PrefixSet": {"Ipv4Prefixes": ["10.0.1.16/28", "10.0.1.32/28"]}}, "RequestId": "r"}"#,
+    );
+    let v6 = Turn::Answer(
+        r#"{"Ipv6PrefixSets": {"Ipv6Prefix": ["2408:0:0:0:1::/80"]}, "RequestId": "r"}"#,
+    );
+    let server = cloud(&[v4, DONE, v6, DONE]).await;
+    let client = client(&server.uri());
+    let eni = EniId::new("eni-1");
+    let some = |count| {
+        let (token, eni) = (ClientToken::from(Uuid::nil()), EniId::new("eni-1"));
+        AssignPrefixes { token, eni, count }
+    };
+    let found = client.assign_v4_prefixes(&some(2), within(5_000)).await.unwrap();
+    assert_eq!(found, ["10.0.1.16/28", "10.0.1.32/28"].map(|text| text.parse().unwrap()));
+    client.unassign_v4_prefixes(&eni, &found, within(5_000)).await.unwrap();
+    let found = client.assign_v6_prefixes(&some(1), within(5_000)).await.unwrap();
+    assert_eq!(found, ["2408:0:0:0:1::/80".parse().unwrap()]);
+    client.unassign_v6_prefixes(&eni, &found, within(5_000)).await.unwrap();
+
+    let sent = requests(&server).await;
+    let asked: Vec<_> = sent.iter().map(query_of).collect();
+    assert_eq!(asked[0]["Ipv4PrefixCount"], "2");
+    assert_eq!(asked[1]["Ipv4Prefix.2"], "10.0.1.32/28");
+    assert_eq!(asked[2]["Ipv6PrefixCount"], "1");
+    assert_eq!(asked[3]["Ipv6Prefix.1"], "2408::1:0:0:0/80");
+    let actions: Vec<_> = sent.iter().map(|request| header(request, "x-acs-action")).collect();
+    let expected = ["AssignPrivateIpAddresses", "UnassignPrivateIpAddresses"];
+    assert_eq!(actions[..2], expected);
+    assert_eq!(actions[2..], ["AssignIpv6Addresses", "UnassignIpv6Addresses"]);
 }
 
 #[tokio::test]

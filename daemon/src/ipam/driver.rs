@@ -7,7 +7,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud::{AddressRequest, AssignAddresses, Ecs, EniFilter, Outcome as Effected};
+use cloud::{
+    AddressRequest, AssignAddresses, CallOptions, Ecs, EniFilter, Outcome as Effected, Priority,
+};
 use controlplane::{Answer, CallError, Eni, Goal, Stage, Verb};
 use model::{EniId, InstanceId, SandboxKey};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -297,7 +299,8 @@ impl<E: Ecs> Hands<E> {
             Effect::Ask(ask) => {
                 // Closed never: the semaphore lives as long as we do.
                 let _permit = self.permits.acquire().await.ok()?;
-                let told = self.ask(ask, instance, Instant::now() + CALL).await;
+                let options = CallOptions::new(Priority::Pod, Instant::now() + CALL);
+                let told = self.ask(ask, instance, options).await;
                 pass(asked_point(&told));
                 Some(told)
             }
@@ -325,19 +328,19 @@ impl<E: Ecs> Hands<E> {
         }
     }
 
-    async fn ask(&self, ask: Ask, instance: &InstanceId, deadline: Instant) -> Told {
+    async fn ask(&self, ask: Ask, instance: &InstanceId, options: CallOptions) -> Told {
         let cloud = &*self.cloud;
         match ask {
             Ask::Eni(whose, call) => {
-                Told::Eni(whose, controlplane::perform(cloud, call, deadline).await)
+                Told::Eni(whose, controlplane::perform(cloud, call, options).await)
             }
             Ask::Instance => {
                 let filter = EniFilter::instance(instance.clone());
-                let enis = cloud.describe_enis(&filter, deadline).await;
+                let enis = cloud.describe_enis(&filter, options).await;
                 Told::Instance(enis.map_err(CallError::from))
             }
             Ask::VSwitch(id) => {
-                let vswitch = cloud.vswitch(&id, deadline).await;
+                let vswitch = cloud.vswitch(&id, options).await;
                 Told::VSwitch(id, vswitch.map_err(CallError::from))
             }
             Ask::Assign { port, eni, family, count, token } => {
@@ -345,20 +348,20 @@ impl<E: Ecs> Hands<E> {
                     Family::V4 => {
                         let addresses = AddressRequest::Any(count);
                         let request = AssignAddresses { token, eni, addresses };
-                        let assigned = cloud.assign_v4(&request, deadline).await;
+                        let assigned = cloud.assign_v4(&request, options).await;
                         assigned.map(|all| all.into_iter().map(IpAddr::V4).collect())
                     }
                     Family::V6 => {
                         let addresses = AddressRequest::Any(count);
                         let request = AssignAddresses { token, eni, addresses };
-                        let assigned = cloud.assign_v6(&request, deadline).await;
+                        let assigned = cloud.assign_v6(&request, options).await;
                         assigned.map(|all| all.into_iter().map(IpAddr::V6).collect())
                     }
                 };
                 Told::Assigned { port, family, result: result.map_err(CallError::from) }
             }
             Ask::Unassign { port, eni, addresses } => {
-                let result = self.unassign(&eni, &addresses, deadline).await;
+                let result = self.unassign(&eni, &addresses, options).await;
                 Told::Unassigned { port, addresses, result }
             }
         }
@@ -368,14 +371,14 @@ impl<E: Ecs> Hands<E> {
         &self,
         eni: &EniId,
         addresses: &[IpAddr],
-        deadline: Instant,
+        options: CallOptions,
     ) -> Result<(), CallError> {
         let (v4, v6) = (v4(addresses), v6(addresses));
         if !v4.is_empty() {
-            self.cloud.unassign_v4(eni, &v4, deadline).await?;
+            self.cloud.unassign_v4(eni, &v4, options).await?;
         }
         if !v6.is_empty() {
-            self.cloud.unassign_v6(eni, &v6, deadline).await?;
+            self.cloud.unassign_v6(eni, &v6, options).await?;
         }
         Ok(())
     }

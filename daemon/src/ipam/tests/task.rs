@@ -4,16 +4,19 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cloud::{AssignAddresses, AttachEni, CloudError, CreateEni, DetachEni, Ecs, Eni, EniFilter};
+use cloud::{
+    AssignAddresses, AssignPrefixes, AttachEni, CallOptions, CloudError, CreateEni, DetachEni, Ecs,
+    Eni, EniFilter,
+};
 use controlplane::simulation::{Simulation, Write, Written};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use model::{
     EniId, InstanceType, InstanceTypeId, IpPair, LinkIndex, Mac, Mode, VSwitch, VSwitchId,
 };
 use tempfile::TempDir;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -57,33 +60,37 @@ impl Cloud {
 }
 
 impl Ecs for Cloud {
-    async fn create_eni(&self, request: &CreateEni, _: Instant) -> Result<Eni, CloudError> {
+    async fn create_eni(&self, request: &CreateEni, _: CallOptions) -> Result<Eni, CloudError> {
         match self.change(Write::Create(request.clone())).await? {
             Written::Eni(eni) => Ok(*eni),
             other => panic!("{other:?}"),
         }
     }
 
-    async fn describe_enis(&self, filter: &EniFilter, _: Instant) -> Result<Vec<Eni>, CloudError> {
+    async fn describe_enis(
+        &self,
+        filter: &EniFilter,
+        _: CallOptions,
+    ) -> Result<Vec<Eni>, CloudError> {
         self.look(|simulation| simulation.describe(filter))
     }
 
-    async fn attach_eni(&self, request: &AttachEni, _: Instant) -> Result<(), CloudError> {
+    async fn attach_eni(&self, request: &AttachEni, _: CallOptions) -> Result<(), CloudError> {
         self.change(Write::Attach(request.clone())).await.map(drop)
     }
 
-    async fn detach_eni(&self, request: &DetachEni, _: Instant) -> Result<(), CloudError> {
+    async fn detach_eni(&self, request: &DetachEni, _: CallOptions) -> Result<(), CloudError> {
         self.change(Write::Detach(request.clone())).await.map(drop)
     }
 
-    async fn delete_eni(&self, eni: &EniId, _: Instant) -> Result<(), CloudError> {
+    async fn delete_eni(&self, eni: &EniId, _: CallOptions) -> Result<(), CloudError> {
         self.change(Write::Delete(eni.clone())).await.map(drop)
     }
 
     async fn assign_v4(
         &self,
         request: &AssignAddresses<Ipv4Addr>,
-        _: Instant,
+        _: CallOptions,
     ) -> Result<Vec<Ipv4Addr>, CloudError> {
         match self.change(Write::AssignV4(request.clone())).await? {
             Written::V4(all) => Ok(all),
@@ -95,7 +102,7 @@ impl Ecs for Cloud {
         &self,
         eni: &EniId,
         addresses: &[Ipv4Addr],
-        _: Instant,
+        _: CallOptions,
     ) -> Result<(), CloudError> {
         self.change(Write::UnassignV4(eni.clone(), addresses.to_vec())).await.map(drop)
     }
@@ -103,7 +110,7 @@ impl Ecs for Cloud {
     async fn assign_v6(
         &self,
         request: &AssignAddresses<Ipv6Addr>,
-        _: Instant,
+        _: CallOptions,
     ) -> Result<Vec<Ipv6Addr>, CloudError> {
         match self.change(Write::AssignV6(request.clone())).await? {
             Written::V6(all) => Ok(all),
@@ -115,20 +122,54 @@ impl Ecs for Cloud {
         &self,
         eni: &EniId,
         addresses: &[Ipv6Addr],
-        _: Instant,
+        _: CallOptions,
     ) -> Result<(), CloudError> {
         self.change(Write::UnassignV6(eni.clone(), addresses.to_vec())).await.map(drop)
+    }
+
+    async fn assign_v4_prefixes(
+        &self,
+        request: &AssignPrefixes,
+        _: CallOptions,
+    ) -> Result<Vec<Ipv4Network>, CloudError> {
+        panic!("{request:?}")
+    }
+
+    async fn unassign_v4_prefixes(
+        &self,
+        eni: &EniId,
+        prefixes: &[Ipv4Network],
+        _: CallOptions,
+    ) -> Result<(), CloudError> {
+        panic!("{eni} {prefixes:?}")
+    }
+
+    async fn assign_v6_prefixes(
+        &self,
+        request: &AssignPrefixes,
+        _: CallOptions,
+    ) -> Result<Vec<Ipv6Network>, CloudError> {
+        panic!("{request:?}")
+    }
+
+    async fn unassign_v6_prefixes(
+        &self,
+        eni: &EniId,
+        prefixes: &[Ipv6Network],
+        _: CallOptions,
+    ) -> Result<(), CloudError> {
+        panic!("{eni} {prefixes:?}")
     }
 
     async fn instance_type(
         &self,
         _: &InstanceTypeId,
-        _: Instant,
+        _: CallOptions,
     ) -> Result<Option<InstanceType>, CloudError> {
         Ok(None)
     }
 
-    async fn vswitch(&self, id: &VSwitchId, _: Instant) -> Result<Option<VSwitch>, CloudError> {
+    async fn vswitch(&self, id: &VSwitchId, _: CallOptions) -> Result<Option<VSwitch>, CloudError> {
         Ok(self.look(|simulation| simulation.vswitches.get(id).cloned()))
     }
 }
