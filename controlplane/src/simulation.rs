@@ -2,8 +2,8 @@
 //! answers late, loses answers, lets lost calls take effect afterwards, refuses, and remembers
 //! whether anybody went past a quota.
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use cloud::{
@@ -14,6 +14,12 @@ use model::{EniId, InstanceId, Mac, VSwitch, VSwitchId, VpcId, ZoneId};
 
 use crate::call::{Answer, Call, Change};
 use crate::{Random, TOKEN_TAG};
+
+mod rules;
+mod user;
+
+use rules::Intents;
+pub use rules::{Rule, Violation};
 
 /// What the simulated cloud allows.
 #[derive(Debug, Clone)]
@@ -57,11 +63,17 @@ pub struct Simulation {
     /// vSwitches, and what they have free.
     pub vswitches: BTreeMap<VSwitchId, VSwitch>,
     /// Every rule that was broken: it must stay empty.
-    pub violations: Vec<String>,
+    pub violations: Vec<Violation>,
+    /// ENIs that carry a pod now: nobody may detach or delete them.
+    pub live_enis: BTreeSet<EniId>,
+    /// Addresses that a pod has now: nobody may take them from their ENI.
+    pub live_addresses: BTreeSet<IpAddr>,
     /// How many calls there were.
     pub calls: u64,
     now: Duration,
     tokens: BTreeMap<ClientToken, EniId>,
+    intents: Intents,
+    freed: Vec<IpAddr>,
     assigned: BTreeMap<ClientToken, (Vec<Ipv4Addr>, Vec<Ipv6Addr>)>,
     pending: Vec<(Duration, Pending)>,
     past: Vec<(Duration, BTreeMap<EniId, Eni>)>,
@@ -141,9 +153,13 @@ impl Simulation {
             enis: BTreeMap::new(),
             vswitches: vswitches.iter().filter_map(vswitch).collect(),
             violations: Vec::new(),
+            live_enis: BTreeSet::new(),
+            live_addresses: BTreeSet::new(),
             calls: 0,
             now: Duration::ZERO,
             tokens: BTreeMap::new(),
+            intents: Intents::default(),
+            freed: Vec::new(),
             assigned: BTreeMap::new(),
             pending: Vec::new(),
             past: Vec::new(),
@@ -250,6 +266,25 @@ impl Simulation {
         Ok(enis.values().filter(|eni| matches(eni, filter)).cloned().collect())
     }
 
+    /// Reads one vSwitch.
+    pub fn describe_vswitch(&mut self, id: &VSwitchId) -> Result<Option<VSwitch>, CloudError> {
+        self.calls += 1;
+        if self.roll(self.faults.throttled) {
+            return Err(refused(Action::DescribeVSwitches, Meaning::Throttled, "Throttling"));
+        }
+        Ok(self.vswitches.get(id).cloned())
+    }
+
+    /// From now on chance is another one: so a run with one event less is like the run before.
+    pub const fn reseed(&mut self, seed: u64) {
+        self.random = Random::new(seed);
+    }
+
+    /// Performs a call whose caller is gone, at that time.
+    pub fn later(&mut self, at: Duration, write: Write) {
+        self.pending.push((at, Pending::Late(Box::new(write))));
+    }
+
     /// Writes, or fails as the faults will have it.
     pub fn change(&mut self, write: Write) -> Result<Written, CloudError> {
         self.calls += 1;
@@ -274,6 +309,7 @@ impl Simulation {
     }
 
     fn write(&mut self, write: Write) -> Result<Written, CloudError> {
+        self.judge(&write);
         let done = match write {
             Write::Create(request) => self.create(&request),
             Write::Attach(request) => self.attach(&request),
@@ -283,12 +319,11 @@ impl Simulation {
             Write::AssignV6(request) => self.assign_v6(&request),
             Write::UnassignV4(id, addresses) => Ok(self.unassign(&id, |eni| {
                 let primary = eni.primary_v4;
-                eni.v4.retain(|a| Some(*a) == primary || !addresses.contains(a));
-                addresses.iter().any(|a| Some(*a) == primary)
+                let goes = |a: &Ipv4Addr| Some(*a) != primary && addresses.contains(a);
+                eni.v4.extract_if(.., |a| goes(a)).map(IpAddr::V4).collect()
             })),
             Write::UnassignV6(id, addresses) => Ok(self.unassign(&id, |eni| {
-                eni.v6.retain(|a| !addresses.contains(a));
-                false
+                eni.v6.extract_if(.., |a| addresses.contains(a)).map(IpAddr::V6).collect()
             })),
         };
         self.remember();
@@ -303,9 +338,6 @@ impl Simulation {
             return made.map(|eni| Written::Eni(Box::new(eni))).ok_or_else(gone);
         }
         let v4 = request.secondary_v4 + 1;
-        if usize::try_from(v4.max(request.v6)).is_ok_and(|n| n > self.limits.addresses) {
-            self.violations.push(format!("{} asked for {v4} addresses", request.token));
-        }
         self.take(&request.vswitch, u64::from(v4), action)?;
         self.made += 1;
         let id = EniId::new(format!("eni-{}", self.made));
@@ -339,16 +371,29 @@ impl Simulation {
         Ok(Written::Eni(Box::new(eni)))
     }
 
-    /// An address that was never given before.
+    /// One that was given back, or one that was never given before.
     fn v4(&mut self, n: u32) -> Ipv4Addr {
         self.made += 1;
-        Ipv4Addr::from(0x0a00_0000 + self.made * 64 + n)
+        let fresh = Ipv4Addr::from(0x0a00_0000 + self.made * 64 + n);
+        let again = self.again(IpAddr::is_ipv4);
+        again.and_then(|a| if let IpAddr::V4(a) = a { Some(a) } else { None }).unwrap_or(fresh)
     }
 
     fn v6(&mut self, n: u32) -> Ipv6Addr {
         self.made += 1;
         let base: u128 = 0x2408_0001_0002_0003_0000_0000_0000_0000;
-        Ipv6Addr::from(base + u128::from(self.made * 64 + n))
+        let fresh = Ipv6Addr::from(base + u128::from(self.made * 64 + n));
+        let again = self.again(IpAddr::is_ipv6);
+        again.and_then(|a| if let IpAddr::V6(a) = a { Some(a) } else { None }).unwrap_or(fresh)
+    }
+
+    /// The cloud gives what it was given back again, and sometimes at once.
+    fn again(&mut self, family: fn(&IpAddr) -> bool) -> Option<IpAddr> {
+        if self.freed.is_empty() || self.roll(50) {
+            return None;
+        }
+        let index = self.freed.iter().rposition(family)?;
+        Some(self.freed.swap_remove(index))
     }
 
     fn take(&mut self, id: &VSwitchId, count: u64, action: Action) -> Result<(), CloudError> {
@@ -414,10 +459,8 @@ impl Simulation {
             let action = Action::DeleteNetworkInterface;
             return Err(refused(action, Meaning::EniState, "InvalidOperation.InvalidEniState"));
         }
-        let held = u64::try_from(eni.v4.len()).unwrap_or(0);
-        if let Some(vswitch) = self.vswitches.get_mut(&eni.vswitch) {
-            vswitch.available += held;
-        }
+        let (held, vswitch) = (addresses(eni), eni.vswitch.clone());
+        self.free(held, &vswitch);
         self.enis.remove(id);
         Ok(Written::Done)
     }
@@ -460,23 +503,30 @@ impl Simulation {
         Ok(Written::V6(v6))
     }
 
-    fn unassign(&mut self, id: &EniId, take: impl FnOnce(&mut Eni) -> bool) -> Written {
+    fn unassign(&mut self, id: &EniId, take: impl FnOnce(&mut Eni) -> Vec<IpAddr>) -> Written {
         let Some(eni) = self.enis.get_mut(id) else { return Written::Done };
-        let before = eni.v4.len();
-        if take(eni) {
-            self.violations.push(format!("{id}: its primary address was to be unassigned"));
-        }
-        let freed = u64::try_from(before - eni.v4.len()).unwrap_or(0);
-        if let Some(vswitch) = self.vswitches.get_mut(&eni.vswitch) {
-            vswitch.available += freed;
-        }
+        let (taken, vswitch) = (take(eni), eni.vswitch.clone());
+        self.free(taken, &vswitch);
         Written::Done
+    }
+
+    fn free(&mut self, addresses: Vec<IpAddr>, vswitch: &VSwitchId) {
+        let v4 = addresses.iter().filter(|address| address.is_ipv4()).count();
+        if let Some(vswitch) = self.vswitches.get_mut(vswitch) {
+            vswitch.available += u64::try_from(v4).unwrap_or(0);
+        }
+        self.freed.extend(addresses);
     }
 
     /// ENIs of an instance, attached or on their way.
     pub fn on<'a>(&'a self, instance: &'a InstanceId) -> impl Iterator<Item = &'a Eni> {
         self.enis.values().filter(move |eni| eni.instance.as_ref() == Some(instance))
     }
+}
+
+fn addresses(eni: &Eni) -> Vec<IpAddr> {
+    let v4 = eni.v4.iter().copied().map(IpAddr::V4);
+    v4.chain(eni.v6.iter().copied().map(IpAddr::V6)).collect()
 }
 
 fn matches(eni: &Eni, filter: &EniFilter) -> bool {

@@ -221,7 +221,7 @@ impl World {
 
     /// What must hold when all is quiet.
     fn check(&self) {
-        assert_eq!(self.cloud.violations, Vec::<String>::new());
+        assert_eq!(self.cloud.violations, []);
         let mut seen = BTreeSet::new();
         for sandbox in self.cluster.pods.keys() {
             match self.controller.status(sandbox) {

@@ -246,7 +246,7 @@ impl World {
                 Caller::Refused(_) => {}
             }
         }
-        assert_eq!(self.cloud.violations, Vec::<String>::new());
+        assert_eq!(self.cloud.violations, []);
         let shared = self.cloud.enis.values().filter(|eni| !is_member(eni)).count();
         assert!(shared < LIMITS.enis, "{shared} ENIs beside the primary one");
     }
