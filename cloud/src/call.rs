@@ -102,6 +102,12 @@ impl Client {
         })
     }
 
+    /// Changes `rate_limit` while calls are made. What was spent in the last minute counts against
+    /// the new budgets; who waits for room is served or refused by them.
+    pub fn set_rate_limits(&self, limits: &RateLimits) {
+        self.budgets.set(limits);
+    }
+
     /// Asks until there is an answer that `read` understands, or the deadline.
     pub(crate) async fn call<W: DeserializeOwned, T>(
         &self,
@@ -135,7 +141,7 @@ impl Client {
         options: CallOptions,
     ) -> Result<(u16, Vec<u8>), Failed> {
         let deadline = options.deadline;
-        let room = self.budgets.take(action, deadline).await;
+        let room = self.budgets.take(action, options).await;
         room.map_err(|spent| Failed { why: Why::Budget(spent), repeat: Repeat::No })?;
         let now = self.clock.now();
         let keys = self.credentials.keys(now, deadline).await;

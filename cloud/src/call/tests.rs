@@ -376,6 +376,23 @@ async fn a_spent_budget_sends_nothing_and_names_its_key() {
 }
 
 #[tokio::test]
+async fn a_new_rate_limit_is_in_force_at_once() {
+    let server = cloud(&[Turn::Answer(ENI)]).await;
+    let limit = |calls| {
+        let calls = NonZeroU32::new(calls).unwrap();
+        [(Action::CreateNetworkInterface, calls)].into_iter().collect()
+    };
+    let client = client_with(ClientOptions { rate_limits: limit(1), ..options(&server.uri()) });
+    client.create_eni(&create(), within(5_000)).await.unwrap();
+    client.create_eni(&create(), within(5_000)).await.unwrap_err();
+    client.set_rate_limits(&limit(500));
+    client.create_eni(&create(), within(5_000)).await.unwrap();
+    client.set_rate_limits(&limit(2));
+    let error = client.create_eni(&create(), within(5_000)).await.unwrap_err();
+    assert!(error.to_string().contains("the budget of 2 calls a minute"), "{error}");
+}
+
+#[tokio::test]
 async fn a_budget_spent_by_repeating_leaves_the_refusal() {
     let server = cloud(&[Turn::Throttle]).await;
     let rate_limits = [(Action::AttachNetworkInterface, NonZeroU32::MIN)].into_iter().collect();
