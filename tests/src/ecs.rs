@@ -41,7 +41,7 @@ mod world;
 
 pub use actions::Product;
 pub use client::{Control, ControlError};
-pub use control::{ControlRefusal, FlowQuery, Judgement, Seed, WantedState};
+pub use control::{ControlRefusal, FlowQuery, Judgement, Reserved, Seed, WantedState};
 pub use credentials::AccessKey;
 pub use dump::{Dump, EniDump, GroupDump, InstanceDump, VSwitchDump};
 pub use fabric::{Fabric, PluggedEni, PluggedKind};

@@ -1,5 +1,6 @@
 //! The actions of the API: what each takes, and the way every call goes.
 
+mod asked;
 mod assign;
 mod attach;
 mod create;

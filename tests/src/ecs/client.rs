@@ -1,10 +1,13 @@
 //! The control API from the other side.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
 use reqwest::{Method, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::control::{ControlRefusal, FlowQuery, Judgement, Seed, WantedState};
+use super::control::{ControlRefusal, FlowQuery, Judgement, Reserved, Seed, WantedState};
 use super::dump::Dump;
 use super::faults::Fault;
 use super::journal::CallRecord;
@@ -113,6 +116,16 @@ impl Control {
     /// An ENI is gone as if it had never been.
     pub async fn vanish(&self, eni: &str) -> Result<(), ControlError> {
         self.send(Method::POST, &format!("/enis/{eni}/vanish"), &()).await.map(drop)
+    }
+
+    /// Exactly these addresses of a vSwitch belong to somebody who is no ENI.
+    pub async fn reserve(
+        &self,
+        vswitch: &str,
+        addresses: BTreeSet<Ipv4Addr>,
+    ) -> Result<(), ControlError> {
+        let path = format!("/vswitches/{vswitch}/reserved");
+        self.send(Method::PUT, &path, &Reserved { addresses }).await.map(drop)
     }
 
     /// An instance is started or stopped.

@@ -2,14 +2,14 @@
 //! what is true changes when the wires have followed. No clock and no socket: time is an argument.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnetwork::IpNetwork;
 use jiff::Timestamp;
 use model::{EniId, InstanceId, Mac, SecurityGroupId, VSwitchId, VlanId, VpcId};
 use serde_json::Value;
 
-use super::addresses::{AddressPool, Denied};
+use super::addresses::{AddressPool, Ask, Denied};
 use super::operations::{Change, Effect, Operation, OperationId, Operations, Work};
 use super::random::Random;
 use super::refusal::Refusal;
@@ -138,36 +138,15 @@ impl Cloud {
         self.world.enis.put(eni.id.clone(), eni, now);
     }
 
-    /// Takes addresses of the ENI's vSwitch: `v4` and `v6` new ones, all or none.
+    /// Takes addresses and prefixes of a vSwitch, all or none.
     pub(crate) fn take_addresses(
         &mut self,
         vswitch: &VSwitchId,
-        v4: usize,
-        v6: usize,
-        named: &[IpAddr],
-    ) -> Result<Vec<IpAddr>, Refusal> {
-        let random = &mut self.random;
-        let pool =
-            self.pools.get_mut(vswitch).ok_or_else(|| Refusal::vswitch_not_found(vswitch))?;
-        let mut taken = Vec::new();
-        let mut take = || -> Result<(), (Denied, Option<IpAddr>)> {
-            for address in named {
-                pool.take(*address).map_err(|denied| (denied, Some(*address)))?;
-                taken.push(*address);
-            }
-            let new_v4 = pool.take_v4(v4).map_err(|denied| (denied, None))?;
-            taken.extend(new_v4.into_iter().map(IpAddr::V4));
-            let new_v6 = pool.take_v6(v6, random).map_err(|denied| (denied, None))?;
-            taken.extend(new_v6.into_iter().map(IpAddr::V6));
-            Ok(())
-        };
-        match take() {
-            Ok(()) => Ok(taken),
-            Err((denied, address)) => {
-                pool.give_back(taken);
-                Err(refuse_address(denied, vswitch, address))
-            }
-        }
+        ask: &Ask,
+    ) -> Result<Vec<IpNetwork>, Refusal> {
+        let pool = self.pools.get_mut(vswitch);
+        let pool = pool.ok_or_else(|| Refusal::vswitch_not_found(vswitch))?;
+        pool.take(ask, &mut self.random).map_err(|denied| refuse_address(denied, vswitch))
     }
 
     /// IPv4 addresses of the VPC that are given or about to be.
@@ -180,7 +159,7 @@ impl Cloud {
     pub(crate) fn give_back(
         &mut self,
         vswitch: &VSwitchId,
-        addresses: impl IntoIterator<Item = IpAddr>,
+        addresses: impl IntoIterator<Item = IpNetwork>,
     ) {
         if let Some(pool) = self.pools.get_mut(vswitch) {
             pool.give_back(addresses);
@@ -206,8 +185,8 @@ impl Cloud {
         &mut self,
         next: Eni,
         effect: fn(super::PluggedEni) -> Effect,
-        taken: Vec<IpAddr>,
-        returned: Vec<IpAddr>,
+        taken: Vec<IpNetwork>,
+        returned: Vec<IpNetwork>,
         now: Timestamp,
     ) -> Result<OperationId, Refusal> {
         let effects = match self.plugged(&next) {
@@ -265,7 +244,7 @@ impl Cloud {
     }
 
     pub(crate) fn remove_eni(&mut self, eni: &Eni, now: Timestamp) {
-        self.give_back(&eni.vswitch, eni.addresses());
+        self.give_back(&eni.vswitch, eni.owned());
         self.world.enis.remove(&eni.id, now);
     }
 
@@ -313,18 +292,17 @@ impl Cloud {
     }
 }
 
-fn refuse_address(denied: Denied, vswitch: &VSwitchId, address: Option<IpAddr>) -> Refusal {
-    let named = address.map(|address| address.to_string()).unwrap_or_default();
+fn refuse_address(denied: Denied, vswitch: &VSwitchId) -> Refusal {
     match denied {
         Denied::UsedUp => Refusal::addresses_used_up(vswitch),
         Denied::NoIpv6 => {
             let text = format!("The VSwitch {vswitch} has no IPv6 block.");
             Refusal::new(403, "InvalidVSwitch.Ipv6NotTurnOn", text)
         }
-        Denied::Taken => {
+        Denied::Taken(named) => {
             Refusal::new(403, "InvalidIp.IpAssigned", format!("The IP {named} is assigned."))
         }
-        Denied::NotOfThisBlock => {
+        Denied::NotOfThisBlock(named) => {
             let text = format!("The IP {named} cannot be given in the VSwitch {vswitch}.");
             Refusal::new(403, "InvalidVSwitchId.IpInvalid", text)
         }

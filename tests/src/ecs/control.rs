@@ -11,16 +11,19 @@
 //! | `GET /metadata`, `PUT /metadata` | what is wrong with the metadata service ([`MetadataFaults`]) |
 //! | `POST /credentials/expire` | the keys of roles end now |
 //! | `POST /enis/{id}/vanish` | the ENI is gone as if it had never been |
+//! | `PUT /vswitches/{id}/reserved` | `{"addresses": ["10.0.1.20"]}`: exactly these belong to somebody who is no ENI, so that the vSwitch is full or in fragments ([`Reserved`]) |
 //! | `PUT /instances/{id}/state` | `{"state": "Stopped"}` or `"Running"` |
 //! | `POST /instances/{id}/release` | the instance goes, its ENIs are taken out |
 //! | `GET /verdict?from=&to=&protocol=&port=` | what the groups say to a flow ([`Judgement`]) |
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 
 use axum::extract::{Path, Query, State as Extension};
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use model::VSwitchId;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
@@ -49,6 +52,14 @@ pub struct ControlRefusal {
 pub struct Seed {
     /// Any number.
     pub seed: u64,
+}
+
+/// Addresses of a vSwitch that somebody has who is no ENI.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reserved {
+    /// All of them: those of an earlier call that are not here are free again.
+    pub addresses: BTreeSet<Ipv4Addr>,
 }
 
 /// What an instance is to be.
@@ -99,6 +110,7 @@ impl Ecs {
             .route("/metadata", get(metadata).put(set_metadata))
             .route("/credentials/expire", post(expire_credentials))
             .route("/enis/{id}/vanish", post(vanish))
+            .route("/vswitches/{id}/reserved", put(reserve))
             .route("/instances/{id}/state", put(set_instance_state))
             .route("/instances/{id}/release", post(release))
             .route("/verdict", get(judge))
@@ -223,6 +235,14 @@ async fn vanish(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Refused> {
     done(in_its_own_task(&ecs, async move |ecs| ecs.vanish(&id).await).await)
+}
+
+async fn reserve(
+    Extension(ecs): Extension<Ecs>,
+    Path(id): Path<String>,
+    Json(Reserved { addresses }): Json<Reserved>,
+) -> Result<StatusCode, Refused> {
+    done(ecs.reserve(&VSwitchId::new(id), addresses))
 }
 
 async fn set_instance_state(

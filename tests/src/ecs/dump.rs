@@ -1,8 +1,9 @@
 //! The whole truth as JSON: what tests compare with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -52,6 +53,8 @@ pub struct VSwitchDump {
     pub v6: Option<String>,
     /// IPv4 addresses that are not given.
     pub available: usize,
+    /// Those that somebody has who is no ENI, because a test wants it so.
+    pub reserved: BTreeSet<Ipv4Addr>,
 }
 
 /// A security group.
@@ -109,6 +112,10 @@ pub struct EniDump {
     pub v4: Vec<Ipv4Addr>,
     /// All of them.
     pub v6: Vec<Ipv6Addr>,
+    /// Delegated prefixes, each a /28.
+    pub v4_prefixes: Vec<Ipv4Network>,
+    /// Delegated prefixes, each a /80.
+    pub v6_prefixes: Vec<Ipv6Network>,
     /// Its security groups.
     pub groups: Vec<String>,
     /// Its tags.
@@ -151,6 +158,7 @@ fn vswitches(state: &State) -> Vec<VSwitchDump> {
         v6: vswitch.v6.map(|block| block.to_string()),
         available: AddressPool::capacity(vswitch.v4)
             .saturating_sub(state.cloud.pools.get(&vswitch.id).map_or(0, AddressPool::taken_v4)),
+        reserved: vswitch.reserved.clone(),
     };
     state.cloud.world.vswitches.values().map(dump).collect()
 }
@@ -193,6 +201,8 @@ fn eni(state: &State, view: View<'_>, eni: &Eni) -> EniDump {
         vlan: member.map(|(_, vlan)| vlan.get()),
         v4: eni.v4.clone(),
         v6: eni.v6.clone(),
+        v4_prefixes: eni.v4_prefixes.clone(),
+        v6_prefixes: eni.v6_prefixes.clone(),
         groups: eni.groups.iter().map(ToString::to_string).collect(),
         tags: eni.tags.clone(),
         delete_on_release: eni.delete_on_release,

@@ -1,9 +1,9 @@
 //! What holds after any calls in any order, whatever the wires refuse and however time goes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnetwork::IpNetwork;
 use proptest::prelude::*;
 
 use super::bed::Bed;
@@ -37,6 +37,7 @@ enum Step {
     Assign {
         eni: usize,
         v6: bool,
+        prefix: bool,
         count: usize,
         token: usize,
     },
@@ -67,8 +68,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => eni.clone().prop_map(|eni| Step::Join { eni }),
         2 => eni.clone().prop_map(|eni| Step::Detach { eni }),
         1 => eni.clone().prop_map(|eni| Step::Delete { eni }),
-        4 => (eni.clone(), any::<bool>(), 1..11_usize, 0..40_usize)
-            .prop_map(|(eni, v6, count, token)| Step::Assign { eni, v6, count, token }),
+        4 => (eni.clone(), any::<bool>(), prop::bool::weighted(0.2), 1..11_usize, 0..40_usize).prop_map(
+            |(eni, v6, prefix, count, token)| Step::Assign { eni, v6, prefix, count, token }
+        ),
         2 => (eni.clone(), 1..5_usize).prop_map(|(eni, count)| Step::Unassign { eni, count }),
         1 => eni.prop_map(|eni| Step::Vanish { eni }),
         5 => (0..12_u32, any::<u8>()).prop_map(|(tenths, refuse)| Step::Wait { tenths, refuse }),
@@ -138,11 +140,14 @@ impl World {
             Step::Join { eni } => self.join(*eni),
             Step::Detach { eni } => self.detach(*eni),
             Step::Delete { eni } => self.call("DeleteNetworkInterface", &[id(eni)]),
-            Step::Assign { eni, v6, count, token } => {
-                let (action, name) = if *v6 {
-                    ("AssignIpv6Addresses", "Ipv6AddressCount")
-                } else {
-                    ("AssignPrivateIpAddresses", "SecondaryPrivateIpAddressCount")
+            Step::Assign { eni, v6, prefix, count, token } => {
+                let (action, name) = match (v6, prefix) {
+                    (true, false) => ("AssignIpv6Addresses", "Ipv6AddressCount"),
+                    (true, true) => ("AssignIpv6Addresses", "Ipv6PrefixCount"),
+                    (false, false) => {
+                        ("AssignPrivateIpAddresses", "SecondaryPrivateIpAddressCount")
+                    }
+                    (false, true) => ("AssignPrivateIpAddresses", "Ipv4PrefixCount"),
                 };
                 let token = ("ClientToken", format!("assign-{token}"));
                 self.call(action, &[id(eni), (name, count.to_string()), token]);
@@ -178,8 +183,12 @@ impl World {
 
     fn unassign(&mut self, index: usize, count: usize) {
         let Ok(eni) = self.bed.cloud.eni(&self.eni(index)) else { return };
-        let named = eni.v4.iter().rev().take(count).map(ToString::to_string).collect::<Vec<_>>();
-        let parameters: Vec<_> = (1..=count).map(|n| format!("PrivateIpAddress.{n}")).collect();
+        let (name, named): (_, Vec<_>) = match eni.v4_prefixes.len() {
+            0 => ("PrivateIpAddress", eni.v4.iter().rev().map(ToString::to_string).collect()),
+            _ => ("Ipv4Prefix", eni.v4_prefixes.iter().map(ToString::to_string).collect()),
+        };
+        let named = named.into_iter().take(count);
+        let parameters: Vec<_> = (1..=count).map(|n| format!("{name}.{n}")).collect();
         let mut pairs = vec![("NetworkInterfaceId", eni.id.to_string())];
         pairs.extend(parameters.iter().map(String::as_str).zip(named));
         self.call("UnassignPrivateIpAddresses", &pairs);
@@ -220,8 +229,8 @@ fn check(world: &mut World) {
         assert!(members.len() <= instance.kind.members(), "{} members", members.len());
         assert!(nics.iter().filter(|eni| eni.kind == EniKind::Trunk).count() <= 1);
         for eni in of {
-            assert!(eni.v4.len() <= instance.kind.v4_per_eni, "{} IPv4", eni.v4.len());
-            assert!(eni.v6.len() <= instance.kind.v6_per_eni, "{} IPv6", eni.v6.len());
+            assert!(eni.v4_slots() <= instance.kind.v4_per_eni, "{} IPv4", eni.v4.len());
+            assert!(eni.v6_slots() <= instance.kind.v6_per_eni, "{} IPv6", eni.v6.len());
         }
     }
     for eni in &enis {
@@ -244,22 +253,30 @@ fn check_trunks(enis: &[Eni]) {
     }
 }
 
+/// Whether one of them is, or lies in, the other.
+fn touch(one: IpNetwork, other: IpNetwork) -> bool {
+    one.contains(other.ip()) || other.contains(one.ip())
+}
+
 /// An address belongs to one ENI or is on its way to one; the pools know all of them and no other.
 fn check_addresses(world: &World, enis: &[Eni], pending: &[Change]) {
-    let mut owned: BTreeMap<IpAddr, &str> = BTreeMap::new();
+    let mut owned: BTreeMap<IpNetwork, &str> = BTreeMap::new();
     for eni in enis {
-        for address in eni.addresses() {
-            let other = owned.insert(address, eni.id.as_str());
-            assert_eq!(other, None, "{address} of {} is another's", eni.id);
+        for address in eni.owned() {
+            let around = owned.keys().find(|other| touch(**other, address));
+            assert_eq!(around, None, "{address} of {} is another's", eni.id);
+            owned.insert(address, eni.id.as_str());
         }
     }
     for change in pending {
         let Change::Replace { taken, .. } = change else { continue };
         for address in taken {
-            assert_eq!(owned.insert(*address, "in flight"), None, "{address} is given twice");
+            let around = owned.keys().find(|other| touch(**other, *address));
+            assert_eq!(around, None, "{address} is given twice");
+            owned.insert(*address, "in flight");
         }
     }
-    let taken: BTreeSet<IpAddr> =
+    let taken: BTreeSet<IpNetwork> =
         world.bed.cloud.pools.values().flat_map(|pool| pool.taken().copied()).collect();
     assert_eq!(taken, owned.keys().copied().collect(), "the pools and the ENIs differ");
 }
@@ -283,20 +300,21 @@ proptest! {
 }
 
 #[test]
-fn the_steps_reach_members_and_full_vswitches() {
+fn the_steps_reach_members_prefixes_and_full_vswitches() {
     // The laws would hold in a world where nothing ever succeeds.
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
-    let (mut members, mut conflicts, mut full) = (0, 0, 0);
+    let (mut members, mut conflicts, mut full, mut prefixes) = (0, 0, 0, 0);
     for _run in 0..100 {
         let mut world = World::new();
-        let (mut most, mut conflict) = (0, false);
+        let (mut most, mut conflict, mut prefix) = (0, false, false);
         for _step in 0..100 {
             let step = step().new_tree(&mut runner).unwrap().current();
             world.take(&step);
             let view = world.bed.cloud.view();
             most = most.max(view.enis().filter(|eni| eni.trunk().is_some()).count());
+            prefix |= view.enis().any(|eni| !eni.v4_prefixes.is_empty());
             conflict |= view.enis().any(|eni| {
                 eni.status == EniStatus::InUse && world.bed.cloud.operations.is_busy(&eni.id)
             });
@@ -305,6 +323,8 @@ fn the_steps_reach_members_and_full_vswitches() {
         members += usize::from(most > 0);
         conflicts += usize::from(conflict);
         full += usize::from(tiny >= 10);
+        prefixes += usize::from(prefix);
     }
-    assert!(members > 10 && conflicts > 10 && full > 10, "{members} {conflicts} {full}");
+    let reached = [members, conflicts, full, prefixes];
+    assert!(reached.iter().all(|times| *times > 10), "{reached:?}");
 }

@@ -2,8 +2,8 @@
 //! once it is done.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
 use jiff::Timestamp;
 use model::EniId;
 
@@ -38,9 +38,9 @@ pub(crate) enum Change {
         /// The new value.
         eni: Box<Eni>,
         /// Addresses that were taken for it; they are free again if the wires refuse.
-        taken: Vec<IpAddr>,
+        taken: Vec<IpNetwork>,
         /// Addresses that are free again if they do not.
-        returned: Vec<IpAddr>,
+        returned: Vec<IpNetwork>,
     },
 }
 

@@ -1,12 +1,12 @@
 //! The running emulator: the state behind one lock, and the task that carries changes to the wires.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{EniId, InstanceId, SecurityGroupId, VpcId};
+use model::{EniId, InstanceId, SecurityGroupId, VSwitchId, VpcId};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -106,6 +106,11 @@ impl Ecs {
         self.lock().cloud.add_vswitch(spec, now())
     }
 
+    /// Exactly these addresses of a vSwitch belong to somebody who is no ENI.
+    pub fn reserve(&self, id: &VSwitchId, addresses: BTreeSet<Ipv4Addr>) -> Result<(), Refusal> {
+        self.lock().cloud.reserve(id, addresses)
+    }
+
     /// Adds a basic security group without rules, or, if `open`, with one that lets all in.
     pub async fn add_group(
         &self,
@@ -180,7 +185,7 @@ impl Ecs {
     pub fn instance_at(&self, address: IpAddr) -> Option<InstanceId> {
         let state = self.lock();
         let mut enis = state.cloud.view().enis();
-        let owner = enis.find(|eni| eni.is_plugged() && eni.addresses().any(|own| own == address));
+        let owner = enis.find(|eni| eni.is_plugged() && eni.owns(address));
         owner?.instance().cloned()
     }
 
@@ -294,7 +299,7 @@ impl State {
     /// The groups of the ENI that has an address.
     fn groups_at(&self, address: IpAddr) -> Vec<&SecurityGroup> {
         let mut enis = self.cloud.view().enis();
-        let owner = enis.find(|eni| eni.addresses().any(|own| own == address));
+        let owner = enis.find(|eni| eni.owns(address));
         let groups = owner.map(|eni| eni.groups.as_slice()).unwrap_or_default();
         let known = groups.iter().filter_map(|group| self.cloud.world.groups.get(group));
         known.map(|group| &group.rules).collect()

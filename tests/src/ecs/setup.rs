@@ -1,11 +1,14 @@
 //! What a lab puts into the cloud before anybody calls it: VPCs, vSwitches, groups, instances. The
 //! real cloud has API actions for these; the lab's own users never call them.
 
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use jiff::Timestamp;
 use model::{EniId, InstanceId, SecurityGroupId, VSwitchId, VpcId, ZoneId};
 
-use super::addresses::{AddressPool, as_v4, as_v6};
+use super::addresses::{AddressPool, Ask, single_v4, single_v6};
 use super::cloud::Cloud;
 use super::instance_types::InstanceKind;
 use super::operations::{Change, OperationId};
@@ -99,8 +102,29 @@ impl Cloud {
             return Err(Refusal::invalid("CidrBlock", format!("{id} overlaps {}", other.id)));
         }
         self.pools.insert(id.clone(), AddressPool::new(v4, v6));
-        let vswitch = VSwitch { id: id.clone(), vpc, zone, v4, v6, created: now };
+        let reserved = BTreeSet::new();
+        let vswitch = VSwitch { id: id.clone(), vpc, zone, v4, v6, reserved, created: now };
         self.world.vswitches.insert(id, vswitch);
+        Ok(())
+    }
+
+    /// Exactly these addresses of a vSwitch belong to somebody who is no ENI: it is fuller than its
+    /// ENIs make it, or in fragments that hold no prefix.
+    pub(crate) fn reserve(
+        &mut self,
+        id: &VSwitchId,
+        addresses: BTreeSet<Ipv4Addr>,
+    ) -> Result<(), Refusal> {
+        let network = |address: &Ipv4Addr| IpNetwork::from(IpAddr::V4(*address));
+        let known = self.world.vswitches.get(id).ok_or_else(|| Refusal::vswitch_not_found(id))?;
+        let before = known.reserved.clone();
+        let new: Vec<_> = addresses.difference(&before).map(network).collect();
+        self.take_addresses(id, &Ask { named: new, ..Ask::default() })?;
+        let gone: Vec<_> = before.difference(&addresses).map(network).collect();
+        self.give_back(id, gone);
+        if let Some(vswitch) = self.world.vswitches.get_mut(id) {
+            vswitch.reserved = addresses;
+        }
         Ok(())
     }
 
@@ -212,7 +236,8 @@ impl Cloud {
         vswitch: &VSwitch,
         now: Timestamp,
     ) -> Result<Eni, Refusal> {
-        let taken = self.take_addresses(&vswitch.id, 1, spec.v6_addresses, &[])?;
+        let ask = Ask { v4: 1, v6: spec.v6_addresses, ..Ask::default() };
+        let taken = self.take_addresses(&vswitch.id, &ask)?;
         Ok(Eni {
             id: EniId::new(self.next_id("eni")),
             name: String::new(),
@@ -224,8 +249,10 @@ impl Cloud {
             vswitch: vswitch.id.clone(),
             zone: vswitch.zone.clone(),
             groups: spec.groups.clone(),
-            v4: taken.iter().filter_map(as_v4).collect(),
-            v6: taken.iter().filter_map(as_v6).collect(),
+            v4: single_v4(&taken),
+            v6: single_v6(&taken),
+            v4_prefixes: Vec::new(),
+            v6_prefixes: Vec::new(),
             tags: Tags::new(),
             resource_group: String::new(),
             delete_on_release: true,

@@ -42,6 +42,18 @@ pub(crate) fn ipv6s(eni: &Eni) -> Value {
     json!({ "Ipv6Set": list })
 }
 
+pub(crate) fn ipv4_prefixes(eni: &Eni) -> Value {
+    let list: Vec<_> =
+        eni.v4_prefixes.iter().map(|prefix| json!({ "Ipv4Prefix": prefix })).collect();
+    json!({ "Ipv4PrefixSet": list })
+}
+
+pub(crate) fn ipv6_prefixes(eni: &Eni) -> Value {
+    let list: Vec<_> =
+        eni.v6_prefixes.iter().map(|prefix| json!({ "Ipv6Prefix": prefix })).collect();
+    json!({ "Ipv6PrefixSet": list })
+}
+
 /// The fields that Create, Describe and the attribute call have in common.
 pub(crate) fn eni(eni: &Eni) -> Value {
     json!({
@@ -57,8 +69,8 @@ pub(crate) fn eni(eni: &Eni) -> Value {
         "PrivateIpAddress": eni.primary_address(),
         "PrivateIpSets": private_ips(eni),
         "Ipv6Sets": ipv6s(eni),
-        "Ipv4PrefixSets": { "Ipv4PrefixSet": [] },
-        "Ipv6PrefixSets": { "Ipv6PrefixSet": [] },
+        "Ipv4PrefixSets": ipv4_prefixes(eni),
+        "Ipv6PrefixSets": ipv6_prefixes(eni),
         "SecurityGroupIds": groups(eni),
         "Tags": tags(&eni.tags),
         "ResourceGroupId": eni.resource_group,
@@ -102,7 +114,7 @@ fn attachment(eni: &Eni) -> Value {
 }
 
 pub(crate) fn vswitch(view: View<'_>, found: &VSwitch) -> Value {
-    let free = AddressPool::capacity(found.v4).saturating_sub(view.used_in(&found.id));
+    let free = AddressPool::capacity(found.v4).saturating_sub(view.used_in(found));
     json!({
         "VSwitchId": found.id.as_str(),
         "VSwitchName": found.id.as_str(),

@@ -1,6 +1,6 @@
 //! What exists in the cloud, now or a while ago.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use jiff::Timestamp;
 use model::{EniId, InstanceId, Mac, SecurityGroupId, VSwitchId, VlanId, VpcId, ZoneId};
 
+use super::addresses::ADDRESSES_OF_PREFIX;
 use super::fabric::{PluggedEni, PluggedKind};
 use super::instance_types::InstanceKind;
 use super::rules::SecurityGroup;
@@ -50,6 +51,8 @@ pub(crate) struct VSwitch {
     pub(crate) zone: ZoneId,
     pub(crate) v4: Ipv4Network,
     pub(crate) v6: Option<Ipv6Network>,
+    /// Addresses that somebody has who is no ENI, because a test wants it so.
+    pub(crate) reserved: BTreeSet<Ipv4Addr>,
     pub(crate) created: Timestamp,
 }
 
@@ -119,6 +122,10 @@ pub(crate) struct Eni {
     /// The primary one first; never empty.
     pub(crate) v4: Vec<Ipv4Addr>,
     pub(crate) v6: Vec<Ipv6Addr>,
+    /// Delegated, each a /28.
+    pub(crate) v4_prefixes: Vec<Ipv4Network>,
+    /// Delegated, each a /80.
+    pub(crate) v6_prefixes: Vec<Ipv6Network>,
     pub(crate) tags: Tags,
     pub(crate) resource_group: String,
     pub(crate) delete_on_release: bool,
@@ -171,9 +178,28 @@ impl Eni {
         self.attachment.as_ref().map(|attachment| &attachment.instance)
     }
 
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let v4 = self.v4.iter().copied().map(IpAddr::V4);
-        v4.chain(self.v6.iter().copied().map(IpAddr::V6))
+    /// All that it owns: /32 and /128 for addresses, /28 and /80 for delegated prefixes.
+    pub(crate) fn owned(&self) -> impl Iterator<Item = IpNetwork> {
+        let v4 = self.v4.iter().map(|address| IpNetwork::from(IpAddr::V4(*address)));
+        let v6 = self.v6.iter().map(|address| IpNetwork::from(IpAddr::V6(*address)));
+        let v4_prefixes = self.v4_prefixes.iter().copied().map(IpNetwork::V4);
+        let v6_prefixes = self.v6_prefixes.iter().copied().map(IpNetwork::V6);
+        v4.chain(v6).chain(v4_prefixes).chain(v6_prefixes)
+    }
+
+    /// Whether an address is one of its own or in one of its prefixes.
+    pub(crate) fn owns(&self, address: IpAddr) -> bool {
+        self.owned().any(|own| own.contains(address))
+    }
+
+    /// Slots of the type's quota of IPv4 addresses: an address takes one, and so does a prefix.
+    pub(crate) const fn v4_slots(&self) -> usize {
+        self.v4.len().saturating_add(self.v4_prefixes.len())
+    }
+
+    /// The same for IPv6.
+    pub(crate) const fn v6_slots(&self) -> usize {
+        self.v6.len().saturating_add(self.v6_prefixes.len())
     }
 
     /// `Type`: one that hangs on a trunk is a `Member` while it does.
@@ -236,9 +262,11 @@ impl<'a> View<'a> {
         self.enis().filter(move |eni| eni.trunk() == Some(trunk))
     }
 
-    /// IPv4 addresses that ENIs of the vSwitch have.
-    pub(crate) fn used_in(self, vswitch: &VSwitchId) -> usize {
-        self.enis().filter(|eni| &eni.vswitch == vswitch).map(|eni| eni.v4.len()).sum()
+    /// IPv4 addresses that ENIs of the vSwitch have, and those that a test has reserved.
+    pub(crate) fn used_in(self, vswitch: &VSwitch) -> usize {
+        let of = self.enis().filter(|eni| eni.vswitch == vswitch.id);
+        let used = of.map(|eni| eni.v4.len() + eni.v4_prefixes.len() * ADDRESSES_OF_PREFIX);
+        used.sum::<usize>() + vswitch.reserved.len()
     }
 
     /// The ENI as its port is to see it.
@@ -259,7 +287,7 @@ impl<'a> View<'a> {
             kind,
             mac: eni.mac,
             primary: eni.primary_address(),
-            addresses: eni.addresses().map(IpNetwork::from).collect(),
+            addresses: eni.owned().collect(),
             vswitch: eni.vswitch.clone(),
             v4_block: vswitch.v4,
             v6_block: vswitch.v6,

@@ -186,6 +186,8 @@ mod tests {
             vlan: None,
             v4: v4.iter().map(|address| address.parse().unwrap()).collect(),
             v6: vec!["2001:db8::1".parse().unwrap()],
+            v4_prefixes: Vec::new(),
+            v6_prefixes: Vec::new(),
             groups: Vec::new(),
             tags: BTreeMap::default(),
             delete_on_release: false,

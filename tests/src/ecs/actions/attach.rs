@@ -96,8 +96,8 @@ fn live_instance(cloud: &Cloud, id: &str) -> Result<Instance, Refusal> {
 
 /// An ENI in no instance may have more addresses than an instance's type takes.
 fn check_address_counts(eni: &Eni, instance: &Instance) -> Result<(), Refusal> {
-    check_quota("Ipv4", eni.v4.len(), instance.kind.v4_per_eni, instance)?;
-    check_quota("Ipv6", eni.v6.len(), instance.kind.v6_per_eni, instance)
+    check_quota("Ipv4", eni.v4_slots(), instance.kind.v4_per_eni, instance)?;
+    check_quota("Ipv6", eni.v6_slots(), instance.kind.v6_per_eni, instance)
 }
 
 /// `family`: `Ipv4` or `Ipv6`, as it stands in the code.

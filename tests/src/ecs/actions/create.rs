@@ -1,13 +1,15 @@
 //! `CreateNetworkInterface`, `DeleteNetworkInterface`.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
+use ipnetwork::IpNetwork;
 use model::{EniId, SecurityGroupId, VSwitchId, VpcId};
 use serde_json::json;
 
+use super::asked::{Asked, IPV4, IPV6, check_repeated};
 use super::{FLAG, MOST_TAGS, NUMBER, TAGS, TEXT, TEXTS};
-use crate::ecs::addresses::{as_v4, as_v6};
+use crate::ecs::addresses::{Ask, prefixes_v4, prefixes_v6, single_v4, single_v6};
 use crate::ecs::arguments::{Arguments, Grammar};
 use crate::ecs::cloud::{Answer, Cloud, Moment};
 use crate::ecs::refusal::Refusal;
@@ -24,8 +26,12 @@ pub(super) const GRAMMAR: Grammar = &[
     ("PrimaryIpAddress", TEXT),
     ("PrivateIpAddress", TEXTS),
     ("SecondaryPrivateIpAddressCount", NUMBER),
+    ("Ipv4Prefix", TEXTS),
+    ("Ipv4PrefixCount", NUMBER),
     ("Ipv6Address", TEXTS),
     ("Ipv6AddressCount", NUMBER),
+    ("Ipv6Prefix", TEXTS),
+    ("Ipv6PrefixCount", NUMBER),
     ("NetworkInterfaceName", TEXT),
     ("Description", TEXT),
     ("ResourceGroupId", TEXT),
@@ -50,9 +56,8 @@ pub(super) fn run(
     let tags = tags(arguments)?;
     check_eni_quota(cloud)?;
     let wanted = wanted(arguments)?;
-    check_address_quota(cloud, &vswitch.vpc, wanted.new_v4 + wanted.v4.len())?;
-    let named: Vec<IpAddr> = wanted.named().collect();
-    let taken = cloud.take_addresses(&vswitch.id, wanted.new_v4, wanted.new_v6, &named)?;
+    check_address_quota(cloud, &vswitch.vpc, wanted.v4.v4_addresses() + 1)?;
+    let taken = cloud.take_addresses(&vswitch.id, &wanted.ask())?;
     let eni = Eni {
         id: EniId::new(cloud.next_id("eni")),
         name: arguments.text("NetworkInterfaceName").unwrap_or_default().to_owned(),
@@ -65,7 +70,9 @@ pub(super) fn run(
         zone: vswitch.zone,
         groups,
         v4: wanted.primary_first(&taken),
-        v6: taken.iter().filter_map(as_v6).collect(),
+        v6: single_v6(&taken),
+        v4_prefixes: prefixes_v4(&taken),
+        v6_prefixes: prefixes_v6(&taken),
         tags,
         resource_group: arguments.text("ResourceGroupId").unwrap_or_default().to_owned(),
         delete_on_release: arguments.flag("DeleteOnRelease").unwrap_or(true),
@@ -95,28 +102,32 @@ pub(super) fn delete(
 
 /// The addresses that a call asks for.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
+struct Wanted {
     primary: Option<Ipv4Addr>,
-    /// Those named, without the primary one.
-    pub(super) v4: Vec<Ipv4Addr>,
-    pub(super) v6: Vec<Ipv6Addr>,
-    /// Those that the cloud is to choose.
-    pub(super) new_v4: usize,
-    pub(super) new_v6: usize,
+    /// Besides the primary one.
+    v4: Asked,
+    v6: Asked,
 }
 
 impl Wanted {
-    fn named(&self) -> impl Iterator<Item = IpAddr> {
-        let v4 = self.primary.iter().chain(&self.v4).copied().map(IpAddr::V4);
-        v4.chain(self.v6.iter().copied().map(IpAddr::V6))
+    fn ask(&self) -> Ask {
+        let primary = self.primary.iter().map(|primary| IpNetwork::from(IpAddr::V4(*primary)));
+        Ask {
+            named: primary.chain(self.v4.named.clone()).chain(self.v6.named.clone()).collect(),
+            v4: self.v4.addresses + usize::from(self.primary.is_none()),
+            v6: self.v6.addresses,
+            v4_prefixes: self.v4.prefixes,
+            v6_prefixes: self.v6.prefixes,
+        }
     }
 
     /// Of what was taken: the one named primary, else the first that the cloud chose.
-    fn primary_first(&self, taken: &[IpAddr]) -> Vec<Ipv4Addr> {
-        let mut all: Vec<Ipv4Addr> = taken.iter().filter_map(as_v4).collect();
+    fn primary_first(&self, taken: &[IpNetwork]) -> Vec<Ipv4Addr> {
+        let mut all = single_v4(taken);
         if self.primary.is_none() {
+            let named = self.v4.named.iter().filter(|named| named.prefix() == 32).count();
             let count = all.len();
-            all.rotate_left(self.v4.len().min(count));
+            all.rotate_left(named.min(count));
         }
         all
     }
@@ -127,43 +138,11 @@ fn wanted(arguments: &Arguments) -> Result<Wanted, Refusal> {
         .text("PrimaryIpAddress")
         .map(|text| text.parse().map_err(|_wrong| Refusal::invalid("PrimaryIpAddress", text)))
         .transpose()?;
-    let v4 = arguments.parsed("PrivateIpAddress")?;
-    let v6 = arguments.parsed("Ipv6Address")?;
-    let more_v4 = arguments.number("SecondaryPrivateIpAddressCount")?;
-    let new_v6 = arguments.number("Ipv6AddressCount")?;
-    check_amount("SecondaryPrivateIpAddressCount", v4.len(), more_v4, MOST_SECONDARIES)?;
-    check_amount("Ipv6AddressCount", v6.len(), new_v6, MOST_V6)?;
-    let new_v4 = more_v4.unwrap_or(0) + usize::from(primary.is_none());
-    let wanted = Wanted { primary, v4, v6, new_v4, new_v6: new_v6.unwrap_or(0) };
-    check_repeated(wanted.named())?;
+    let v4 = IPV4.asked(arguments, MOST_SECONDARIES)?;
+    let v6 = IPV6.asked(arguments, MOST_V6)?;
+    let wanted = Wanted { primary, v4, v6 };
+    check_repeated(wanted.ask().named)?;
     Ok(wanted)
-}
-
-/// Names or a number, not both, and 1 to `most` of either.
-pub(super) fn check_amount(
-    count_name: &str,
-    named: usize,
-    count: Option<usize>,
-    most: usize,
-) -> Result<(), Refusal> {
-    if named > 0 && count.is_some() {
-        return Err(Refusal::invalid(count_name, "addresses are named as well"));
-    }
-    if count == Some(0) || count.unwrap_or(named) > most {
-        return Err(Refusal::amount(count_name, format!("1 to {most} at once")));
-    }
-    Ok(())
-}
-
-pub(super) fn check_repeated(named: impl IntoIterator<Item = IpAddr>) -> Result<(), Refusal> {
-    let mut seen = BTreeSet::new();
-    match named.into_iter().find(|address| !seen.insert(*address)) {
-        None => Ok(()),
-        Some(address) => {
-            let text = format!("The specified IP {address} is repeated.");
-            Err(Refusal::new(403, "InvalidIp.IpRepeated", text))
-        }
-    }
 }
 
 pub(super) fn check_address_quota(cloud: &Cloud, vpc: &VpcId, more: usize) -> Result<(), Refusal> {

@@ -169,7 +169,7 @@ fn nic(eni: &Eni) -> Value {
         "PrimaryIpAddress": eni.primary_address(),
         "PrivateIpSets": views::private_ips(eni),
         "Ipv6Sets": views::ipv6s(eni),
-        "Ipv4PrefixSets": { "Ipv4PrefixSet": [] },
-        "Ipv6PrefixSets": { "Ipv6PrefixSet": [] },
+        "Ipv4PrefixSets": views::ipv4_prefixes(eni),
+        "Ipv6PrefixSets": views::ipv6_prefixes(eni),
     })
 }

@@ -4,6 +4,7 @@ mod addresses;
 mod attachment;
 mod creation;
 mod groups;
+mod prefixes;
 mod reads;
 
 const ENI: &str = "NetworkInterfaceId";

@@ -70,3 +70,22 @@ async fn the_control_api_refuses_what_it_does_not_know_and_says_why() {
     let nobody = Control::new("http://127.0.0.1:9");
     assert!(nobody.dump().await.unwrap_err().to_string().contains("is it up?"));
 }
+
+#[tokio::test]
+async fn a_test_may_leave_a_vswitch_in_fragments() {
+    let lab = Lab::new().await;
+    let eni = lab.create(&[]).await;
+    let fragments = (1..15).map(|number| [10, 0, 1, number * 16].into());
+    lab.control.reserve("vsw-a", fragments.collect()).await.unwrap();
+    let ask = [(ENI, eni.as_str()), ("Ipv4PrefixCount", "1")];
+    let code = lab.refused("AssignPrivateIpAddresses", &ask).await;
+    assert_eq!(code, "InvalidVSwitchId.IpNotEnough");
+    let dump = lab.control.dump().await.unwrap();
+    assert_eq!((dump.vswitches[0].reserved.len(), dump.vswitches[0].available), (14, 236));
+    lab.control.reserve("vsw-a", [].into()).await.unwrap();
+    lab.call("AssignPrivateIpAddresses", &ask).await;
+    let dump = lab.control.dump().await.unwrap();
+    assert_eq!(dump.vswitches[0].available, 234);
+    assert_eq!(dump.enis.last().unwrap().v4_prefixes[0].to_string(), "10.0.1.16/28");
+    assert!(lab.control.reserve("vsw-x", [].into()).await.is_err());
+}
