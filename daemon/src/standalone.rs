@@ -54,6 +54,23 @@ impl Manifests {
     }
 }
 
+/// What is no error and worth a warning.
+pub fn say(remarks: &[Remark]) {
+    for remark in remarks {
+        match remark {
+            Remark::Unknown { key, nearest } => {
+                tracing::warn!(key, nearest, "eni_conf has a key that nobody knows");
+            }
+            Remark::NoEffect { key, why } => {
+                tracing::warn!(key, why, "eni_conf has a key without effect");
+            }
+            Remark::Odd { key, what } => {
+                tracing::warn!(key, what, "eni_conf has a value that may not be meant so");
+            }
+        }
+    }
+}
+
 fn text(path: &Path) -> Result<String, ConfigError> {
     fs::read_to_string(path).map_err(unreadable(path))
 }

@@ -24,7 +24,7 @@ use crate::api::socket::SocketError;
 use crate::api::{server, socket};
 use crate::args::Args;
 use crate::checkpoint::{Checkpoint, CheckpointError, Contents, Opened};
-use crate::config::{Config, Remark, RuleLayout};
+use crate::config::{Config, RuleLayout};
 use crate::conflist;
 use crate::datapath::{self, Datapath, DatapathError};
 use crate::debug::{DebugService, Shown};
@@ -33,7 +33,7 @@ use crate::health::NodeHealth;
 use crate::ipam::{self, Ipam, Node};
 use crate::pods::{Parts, Pods, Pool};
 use crate::reconcile::{Reconciler, Verdict};
-use crate::standalone::Manifests;
+use crate::standalone::{self, Manifests};
 use crate::tasks::{End, Tasks};
 use crate::{del_queue, tombstones};
 
@@ -114,9 +114,7 @@ pub async fn run(args: Args, manifests: Manifests) -> Result<End, StartError> {
     let tasks = Tasks::default();
     let stop = tasks.stop().clone();
     tasks.part("signals", signals(stop.clone())?);
-    for remark in &manifests.remarks {
-        say(remark);
-    }
+    standalone::say(&manifests.remarks);
     tracing::info!(state = %args.state.display(), "waiting for the checkpoint's lock");
     let opened = tokio::select! {
         // Opening is begun anew by the next start: may be dropped.
@@ -202,15 +200,6 @@ fn signals(
         stop.cancel();
         Ok(())
     })
-}
-
-fn say(remark: &Remark) {
-    match remark {
-        Remark::Unknown { key, nearest } => {
-            tracing::warn!(key, nearest, "eni_conf has a key that nobody knows");
-        }
-        Remark::Unused { key } => tracing::warn!(key, "eni_conf has a key without effect"),
-    }
 }
 
 fn listen(

@@ -4,213 +4,84 @@
 use serde_json::{Map, Value};
 
 use super::Remark;
-
-/// A key that is read by [`Raw`](super::raw::Raw), as the page shows it.
-struct Key {
-    name: &'static str,
-    kind: &'static str,
-    /// As it stands in JSON; empty if there is none.
-    default: &'static str,
-    meaning: &'static str,
-}
-
-const fn key(
-    name: &'static str,
-    kind: &'static str,
-    default: &'static str,
-    meaning: &'static str,
-) -> Key {
-    Key { name, kind, default, meaning }
-}
-
-const READ: [Key; 25] = [
-    key("version", "text", "", "Of the file; its value means nothing."),
-    key(
-        "access_key",
-        "text",
-        "",
-        "AccessKey id. Without it, and without `access_secret`, the instance's RAM role signs.",
-    ),
-    key("access_secret", "text", "", "Secret of `access_key`; never printed."),
-    key("region_id", "text", "", "Region; the metadata service's if absent."),
-    key(
-        "credential_path",
-        "path",
-        "",
-        "Encrypted token file. Not read yet: an error if it is the only credential.",
-    ),
-    key(
-        "service_cidr",
-        "`v4[,v6]` blocks",
-        "",
-        "Addresses of Services. Checked, without effect yet.",
-    ),
-    key(
-        "vswitches",
-        "object: zone to list of vSwitch ids",
-        "{}",
-        "Where new ENIs go, by zone; for a zone that is absent, the vSwitch of the instance's primary ENI.",
-    ),
-    key(
-        "vswitch_selection_policy",
-        "`ordered`, `most` or `random`",
-        "\"ordered\"",
-        "Which vSwitch of the zone is tried first: as listed, by most free addresses, by lot.",
-    ),
-    key(
-        "security_group",
-        "security group id",
-        "",
-        "Of new ENIs. One is needed here or in `security_groups`.",
-    ),
-    key(
-        "security_groups",
-        "list of security group ids",
-        "[]",
-        "With `security_group`, 1 to 5, each once.",
-    ),
-    key(
-        "eni_tags",
-        "object of texts",
-        "{}",
-        "Tags of new ENIs beside our own; at most 16, none named `creator` or `ack.aliyun.com`.",
-    ),
-    key(
-        "min_pool_size",
-        "number of addresses",
-        "0",
-        "With fewer idle, more are asked for. At most `max_pool_size`.",
-    ),
-    key("max_pool_size", "number of addresses", "0", "With more idle, some are given back."),
-    key(
-        "max_eni",
-        "number of ENIs",
-        "0",
-        "At most as many secondary ENIs, the trunk included; 0: what the instance type takes.",
-    ),
-    key("ip_stack", "`ipv4`, `ipv6` or `dual`", "\"ipv4\"", "Addresses of a pod."),
-    key(
-        "enable_eni_trunking",
-        "boolean",
-        "false",
-        "Make a trunk ENI, for pods of a PodNetworking.",
-    ),
-    key(
-        "rate_limit",
-        "object: API action to calls a minute",
-        "{}",
-        "Our own budget; at most a fifth of a minute's comes in one burst.",
-    ),
-    key("resource_group_id", "text", "", "Of new ENIs."),
-    key(
-        "ip_pool_sync_period",
-        "duration, above 0",
-        "\"2m\"",
-        "How often the cloud is asked while something is in flight.",
-    ),
-    key(
-        "mark_mask",
-        "number, or its text in decimal or `0x…`",
-        "\"0x7f\"",
-        "Bits of a packet's mark that are ours; another's must not overlap.",
-    ),
-    key(
-        "source_dest_check",
-        "boolean",
-        "true",
-        "Whether the VPC drops frames whose source an ENI does not own.",
-    ),
-    key("ip_cooldown", "duration", "\"30s\"", "How long an address rests after its pod."),
-    key(
-        "rule_layout",
-        "`per-eni` or `per-pod`",
-        "\"per-eni\"",
-        "How an ENI's table is reached: two rules per ENI by link and mark, or rules by address where others overwrite marks.",
-    ),
-    key(
-        "member_mac",
-        "`trunk` or `own`",
-        "\"trunk\"",
-        "Whose MAC a member ENI's frames have on the trunk.",
-    ),
-    key("request_batch", "number, 1 to 49", "10", "Addresses of one call."),
-];
-
-/// The reference's, without effect here yet.
-const UNUSED: [&str; 24] = [
-    "backoff_override",
-    "custom_stateful_workload_kinds",
-    "disable_device_plugin",
-    "enable_erdma",
-    "enable_ip_prefix",
-    "enable_patch_pod_ips",
-    "eni_cap_ratio",
-    "eni_cap_shift",
-    "eni_selection_policy",
-    "eni_tag_block_list",
-    "eni_tag_filter",
-    "extra_routes",
-    "idle_ip_reclaim_after",
-    "idle_ip_reclaim_batch_size",
-    "idle_ip_reclaim_interval",
-    "idle_ip_reclaim_jitter_factor",
-    "ip_warm_up_size",
-    "ipam_type",
-    "ipv4_prefix_count",
-    "ipv6_prefix_count",
-    "kube_client_burst",
-    "kube_client_qps",
-    "min_eni",
-    "prefix",
-];
+use super::backoff::BackoffKey;
+use super::table::{KEYS, Key, Taken, percent};
 
 /// The page of all keys, in Markdown: docs/eni-config.md and `terwayd --explain-config`.
 pub fn page() -> String {
-    let rows = READ.map(|Key { name, kind, default, meaning }| {
+    let rows = KEYS.map(|Key { name, kind, default, taken, meaning }| {
         let default = if default.is_empty() { "-".to_owned() } else { format!("`{default}`") };
-        format!("| `{name}` | {kind} | {default} | {meaning} |\n")
+        format!("| `{name}` | {kind} | {default} | {} | {meaning} |\n", taken.word())
     });
-    let unused = UNUSED.map(|key| format!("`{key}`")).join(", ");
     let rows = rows.concat();
+    let backoffs = BackoffKey::ALL.map(|key| {
+        let (name, backoff) = (key.name(), key.reference());
+        let used = if key.is_used() { "yes" } else { "-" };
+        let cap = backoff.cap.map_or_else(|| "-".to_owned(), |cap| format!("{cap:?}"));
+        let (initial, first) = (backoff.initial_delay, backoff.duration);
+        let (factor, jitter) = (percent(backoff.factor_percent), percent(backoff.jitter_percent));
+        let steps = backoff.steps;
+        format!("| `{name}` | {initial:?} | {first:?} | {factor} | {jitter} | {steps} | {cap} | {used} |\n")
+    });
+    let backoffs = backoffs.concat();
     format!(
         "\
 # `eni_conf`
 
-The daemon's configuration: a JSON object, in the file `eni_conf` of the directory of `terwayd --standalone`. It is read at the start; a change needs a restart of
-the daemon, which disturbs no pod. `null` is the same as a key that is absent. A wrong type or value ends the daemon with exit code 64 and a line that names file, key, value
-and rule. A key that nobody knows is a warning, with the nearest known one. Durations are Go's: `90s`, `2m`, `1h30m`.
+The daemon's configuration: a JSON object, in the file `eni_conf` of the directory of `terwayd --standalone`. `null` is the same as a key that is absent, and an empty
+text mostly is. A wrong type or value ends the daemon with exit code 64 and a line that names file, key, value and rule. A key that nobody knows is a warning, with the nearest
+known one. Durations are Go's: `90s`, `2m`, `1h30m`.
 
-| key | type | default | meaning |
-|---|---|---|---|
+Column \"taken up\": `restart` keys are read at the start of the daemon, which disturbs no pod; `-` keys have no effect.
+Not built yet: live reload (today every change needs a restart), `credential_path`, and what
+`eni_tag_filter`, `eni_tag_block_list`, `ip_warm_up_size`, `idle_ip_reclaim_*`, `min_eni`, `eni_cap_*`, `eni_selection_policy`, `*_prefix*` and `backoff_override` mean.
+
+| key | type | default | taken up | meaning |
+|---|---|---|---|---|
 {rows}
-Keys of the reference that are accepted and have no effect yet: {unused}.
-"
+## `backoff_override`
+
+Each entry has `InitialDelay` (before the first try), `Duration` (the first pause, above 0), `Factor` (what a pause is of the one before it, 0 to 100), `Jitter` (by how much of
+itself a pause may be longer, 0 to 100), `Steps` (at most as many tries, 1 or more) and `Cap` (the longest pause). Durations are texts, or whole nanoseconds as Go writes
+them. Factors are rounded to hundredths. A field that is absent is the reference's, as here. Entries without effect here are a remark.
+
+| name | `InitialDelay` | `Duration` | `Factor` | `Jitter` | `Steps` | `Cap` | effect here |
+|---|---|---|---|---|---|---|---|
+{backoffs}"
     )
 }
 
-/// Takes out the keys that are not read, and says of each what it is.
-pub(super) fn take_foreign(object: &mut Map<String, Value>) -> Vec<Remark> {
-    let foreign: Vec<String> =
-        object.keys().filter(|key| READ.iter().all(|read| read.name != **key)).cloned().collect();
-    foreign
+impl Taken {
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Live(_) | Self::Joined => "live",
+            Self::Restart { .. } => "restart",
+            Self::Nothing => "-",
+        }
+    }
+}
+
+/// Takes out the keys that nobody knows.
+pub(super) fn take_unknown(object: &mut Map<String, Value>) -> Vec<Remark> {
+    let unknown: Vec<String> =
+        object.keys().filter(|key| KEYS.iter().all(|known| known.name != **key)).cloned().collect();
+    unknown
         .into_iter()
         .map(|key| {
             object.remove(&key);
-            if UNUSED.contains(&key.as_str()) {
-                Remark::Unused { key }
-            } else {
-                Remark::Unknown { nearest: nearest(&key), key }
-            }
+            Remark::Unknown { nearest: nearest_of(&key, KEYS.map(|key| key.name)), key }
         })
         .collect()
 }
 
-/// The known key that is at most three edits and a third of its length away.
-fn nearest(key: &str) -> Option<&'static str> {
-    READ.into_iter()
-        .map(|key| key.name)
-        .chain(UNUSED)
-        .map(|known| (distance(key, known), known))
+/// The known name that is at most three edits and a third of its length away.
+pub(super) fn nearest_of(
+    name: &str,
+    known: impl IntoIterator<Item = &'static str>,
+) -> Option<&'static str> {
+    known
+        .into_iter()
+        .map(|known| (distance(name, known), known))
         .filter(|(edits, known)| *edits <= 3 && edits * 3 <= known.len())
         .min()
         .map(|(_, known)| known)
@@ -260,7 +131,7 @@ mod tests {
 
     #[test]
     fn each_key_is_read_and_a_wrong_type_names_it() {
-        for Key { name, .. } in READ {
+        for Key { name, .. } in KEYS {
             let error = parse(name, "[[[]]]").unwrap_err();
             assert!(error.starts_with(&format!("eni_conf: {name}")), "{error}");
         }
@@ -269,7 +140,7 @@ mod tests {
     #[test]
     fn what_the_page_calls_the_default_is_what_a_key_has_that_is_absent() {
         let absent = format!("{:?}", parse("version", r#""1""#).unwrap());
-        for Key { name, default, .. } in READ {
+        for Key { name, default, .. } in KEYS {
             if !default.is_empty() {
                 assert_eq!(format!("{:?}", parse(name, default).unwrap()), absent, "{name}");
             }
