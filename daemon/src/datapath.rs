@@ -30,6 +30,7 @@ pub use crate::bpf::Direction;
 use actor::{Actor, Threads};
 pub use error::DatapathError;
 use kernel::survey::{self, Survey};
+use kernel::users::Uses;
 use repair::Mended;
 use types::{Dev, Verdict};
 
@@ -296,8 +297,30 @@ impl Datapath {
     }
 
     /// Removes the tombstones of addresses that have rested.
-    pub async fn bury(&self, addresses: IpPair) -> Result<(), DatapathError> {
-        self.0.owner.ask(move |actor| actor.bury(addresses)).await?
+    pub async fn bury(&self, addresses: &[IpPair]) -> Result<(), DatapathError> {
+        let addresses: BTreeSet<IpAddr> = addresses.iter().flat_map(|pair| pair.iter()).collect();
+        self.0.owner.ask(move |actor| actor.bury(&addresses)).await?
+    }
+
+    /// Which of these addresses are in use on this node, by the kernel's word of now: on a link,
+    /// directly behind one, in a rule of ours, or in the maps (tombstones apart).
+    pub async fn users(&self, addresses: Vec<IpAddr>) -> Result<BTreeSet<IpAddr>, DatapathError> {
+        let uses = self.uses().await?;
+        Ok(uses.of(&addresses.into_iter().collect()))
+    }
+
+    /// Addresses of the pods whose frames leave by this ENI, by the kernel's word of now. An ENI
+    /// that was not set (or was removed) has no table and no mark here: nobody's do.
+    pub async fn eni_users(&self, id: &EniId) -> Result<BTreeSet<IpAddr>, DatapathError> {
+        let id = id.clone();
+        let marks = self.0.owner.ask(move |actor| actor.eni_marks(&id)).await?;
+        let Some((mac, mark)) = marks else { return Ok(BTreeSet::new()) };
+        Ok(self.uses().await?.behind(mac, mark))
+    }
+
+    async fn uses(&self) -> Result<Uses, DatapathError> {
+        let allowed = self.0.owner.ask(|actor| actor.allowed()).await??;
+        self.0.reader.ask(move |()| Uses::read(allowed)).await?
     }
 
     /// The addresses that have a tombstone.

@@ -7,7 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use model::{EniId, IpPair, LinkIndex, Mac, SandboxKey};
+use model::{EniId, LinkIndex, Mac, Mark, SandboxKey};
 use tokio::sync::watch;
 
 use super::desired::{self, Eni, Node, PodNetwork, Tombstone};
@@ -15,6 +15,7 @@ use super::diff::diff;
 use super::error::{first, refused};
 use super::foreign::{Ahead, Seen};
 use super::kernel::survey::{self, Link, Scope, Survey};
+use super::kernel::users::Allowed;
 use super::kernel::watch::{Told, Watched};
 use super::kernel::{Failure, Kernel, KernelError, OnError, has_ipv6};
 use super::reaper::Reaper;
@@ -397,8 +398,8 @@ impl Actor {
         failures
     }
 
-    pub(super) fn bury(&mut self, addresses: IpPair) -> Result<(), DatapathError> {
-        let of_them = |stone: &Tombstone| addresses.iter().any(|own| own == stone.address);
+    pub(super) fn bury(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), DatapathError> {
+        let of_them = |stone: &Tombstone| addresses.contains(&stone.address);
         let enis = self.found_enis();
         let stones: Vec<Tombstone> =
             self.tombstones.iter().filter(|stone| of_them(stone)).cloned().collect();
@@ -406,7 +407,19 @@ impl Actor {
         let before = stones.iter().filter_map(|stone| desired::tombstone(&enis, stone));
         let before = State { node: objects(before), ..State::default() };
         self.forget(&before, &State::default());
-        self.run(&addresses, &diff(&before, &State::default()))
+        self.run(&"addresses that have rested", &diff(&before, &State::default()))
+    }
+
+    /// What the programs let through, as the maps have it.
+    pub(super) fn allowed(&self) -> Result<Allowed, DatapathError> {
+        let what = "cannot read the maps";
+        Allowed::read(&self.kernel.bpf)
+            .map_err(|source| DatapathError::Bpf { what: what.into(), source })
+    }
+
+    /// What tells the ENI's pods from others'.
+    pub(super) fn eni_marks(&self, id: &EniId) -> Option<(Mac, Mark)> {
+        self.enis.get(id).map(|(spec, _)| (spec.mac, spec.mark))
     }
 
     pub(super) fn tombstones(&self) -> Vec<IpAddr> {

@@ -4,6 +4,7 @@ mod read;
 mod socket;
 pub(crate) mod survey;
 mod sysctl;
+pub(crate) mod users;
 pub(crate) mod watch;
 mod write;
 

@@ -316,13 +316,8 @@ impl<E: Ecs> Hands<E> {
                 Some(Told::LinkRemoved(eni, removed.map_err(|e| text(&e))))
             }
             Effect::Bury(addresses) => {
-                let mut buried = Ok(());
-                for pair in &addresses {
-                    if let Err(error) = self.links.bury(*pair).await {
-                        buried = Err(text(&error));
-                    }
-                }
-                Some(Told::Buried(addresses, buried))
+                let buried = self.links.bury(addresses.clone()).await;
+                Some(Told::Buried(addresses, buried.map_err(|e| text(&e))))
             }
             Effect::Released(_) => None,
         }

@@ -1,5 +1,7 @@
 //! The kernel side of an ENI: what the pool needs of the datapath.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -19,7 +21,14 @@ pub trait Links: Send + Sync + 'static {
     /// As [`Datapath::remove_eni`].
     fn remove_eni(&self, id: EniId) -> BoxFuture<'_, Result<(), DatapathError>>;
     /// As [`Datapath::bury`].
-    fn bury(&self, addresses: IpPair) -> BoxFuture<'_, Result<(), DatapathError>>;
+    fn bury(&self, addresses: Vec<IpPair>) -> BoxFuture<'_, Result<(), DatapathError>>;
+    /// As [`Datapath::users`].
+    fn users(
+        &self,
+        addresses: Vec<IpAddr>,
+    ) -> BoxFuture<'_, Result<BTreeSet<IpAddr>, DatapathError>>;
+    /// As [`Datapath::eni_users`].
+    fn eni_users(&self, id: EniId) -> BoxFuture<'_, Result<BTreeSet<IpAddr>, DatapathError>>;
 }
 
 impl Links for Datapath {
@@ -35,7 +44,18 @@ impl Links for Datapath {
         async move { Self::remove_eni(self, &id).await }.boxed()
     }
 
-    fn bury(&self, addresses: IpPair) -> BoxFuture<'_, Result<(), DatapathError>> {
-        Self::bury(self, addresses).boxed()
+    fn bury(&self, addresses: Vec<IpPair>) -> BoxFuture<'_, Result<(), DatapathError>> {
+        async move { Self::bury(self, &addresses).await }.boxed()
+    }
+
+    fn users(
+        &self,
+        addresses: Vec<IpAddr>,
+    ) -> BoxFuture<'_, Result<BTreeSet<IpAddr>, DatapathError>> {
+        Self::users(self, addresses).boxed()
+    }
+
+    fn eni_users(&self, id: EniId) -> BoxFuture<'_, Result<BTreeSet<IpAddr>, DatapathError>> {
+        async move { Self::eni_users(self, &id).await }.boxed()
     }
 }

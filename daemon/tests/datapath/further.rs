@@ -68,7 +68,7 @@ fn a_further_interface_leaves_the_first_one_as_it_is_and_both_answer() {
 
         for pod in &pods {
             datapath.del_pod(pod).await.unwrap();
-            datapath.bury(pod.spec.addresses).await.unwrap();
+            datapath.bury(&[pod.spec.addresses]).await.unwrap();
         }
         settled(&datapath).await;
         assert_same(&alone, &witness::pod("p1-5"), "the first alone again");

@@ -31,7 +31,7 @@ fn a_pod_is_set_up_twice_and_torn_down_twice() {
             datapath.del_pod(&pod).await.unwrap();
             let stones: Vec<_> = spec.addresses.iter().collect();
             assert_eq!(datapath.tombstones().await.unwrap(), stones);
-            datapath.bury(spec.addresses).await.unwrap();
+            datapath.bury(&[spec.addresses]).await.unwrap();
             settled(&datapath).await;
             assert_same(&before, &witness::node(), "after it all");
             assert_eq!(json("-n p1-5 link").as_array().unwrap().len(), 1, "only lo");
@@ -258,7 +258,7 @@ fn a_member_s_pod_is_in_the_maps_of_its_trunk_until_it_rests() {
         let pod = add(&datapath, &spec).await;
         assert!(datapath.tombstones().await.unwrap().is_empty());
         datapath.del_pod(&pod).await.unwrap();
-        datapath.bury(spec.addresses).await.unwrap();
+        datapath.bury(&[spec.addresses]).await.unwrap();
         settled(&datapath).await;
         assert_same(&before, &witness::node(), "after it all");
     });
@@ -308,7 +308,7 @@ fn a_tombstone_that_a_crash_left_is_buried_at_the_start() {
         datapath.repair().await.unwrap();
         let stones: Vec<_> = rests.addresses.iter().collect();
         assert_eq!(datapath.tombstones().await.unwrap(), stones);
-        datapath.bury(rests.addresses).await.unwrap();
+        datapath.bury(&[rests.addresses]).await.unwrap();
         let after = witness::node();
         assert_same(&before, &after, "after the last rest");
     });
@@ -327,7 +327,7 @@ fn a_namespace_whose_sandbox_has_just_gone_takes_the_next_one_at_once() {
             let pod = add(&datapath, &spec).await;
             assert_eq!(datapath.check_pod(&spec.key).await.unwrap(), Vec::<String>::new());
             datapath.del_pod(&pod).await.unwrap();
-            datapath.bury(spec.addresses).await.unwrap();
+            datapath.bury(&[spec.addresses]).await.unwrap();
         }
         settled(&datapath).await;
         assert_same(&before, &witness::node(), "after it all");

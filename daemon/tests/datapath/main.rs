@@ -6,5 +6,6 @@ mod further;
 mod life;
 mod node;
 mod repair;
+mod rest;
 mod trouble;
 mod witness;

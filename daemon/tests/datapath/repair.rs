@@ -326,7 +326,7 @@ fn a_pod_whose_namespace_is_closed_is_left_as_it_is() {
         assert_eq!(repairs.left.len(), 1, "{repairs:?}");
         assert_eq!(witness::node()["ENDPOINTS"], Value::Array(vec![]));
         datapath.del_pod(&pod).await.unwrap();
-        datapath.bury(pod.spec.addresses).await.unwrap();
+        datapath.bury(&[pod.spec.addresses]).await.unwrap();
         assert_eq!(datapath.repair().await.unwrap().left, Vec::<String>::new());
     });
 }

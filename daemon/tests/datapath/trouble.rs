@@ -126,7 +126,7 @@ fn a_del_never_hits_a_link_that_only_has_the_same_number() {
         let link = datapath.plan_pod(&spec).await.unwrap();
         ip(&format!("link add foreign index {} type veth peer other", link.host_index));
         datapath.del_pod(&Pod { spec: spec.clone(), link }).await.unwrap();
-        datapath.bury(spec.addresses).await.unwrap();
+        datapath.bury(&[spec.addresses]).await.unwrap();
         settled(&datapath).await;
         assert!(witness::links().contains(&"foreign".to_owned()));
     });

@@ -83,6 +83,31 @@ pub(crate) fn rules() -> Result<Vec<Rule>, DatapathError> {
     Socket::open().and_then(|mut socket| read_rules(&mut socket)).map_err(failed("rules"))
 }
 
+/// What leads to addresses, whoever made it.
+#[derive(Debug)]
+pub(crate) struct Ways {
+    pub(crate) links: Vec<Link>,
+    pub(crate) configured: Vec<LinkAddress>,
+    pub(crate) routes: Vec<Route>,
+    /// Only ours.
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// What leads to addresses in the caller's namespace.
+pub(crate) fn ways() -> Result<Ways, DatapathError> {
+    let mut socket = Socket::open().map_err(failed("links"))?;
+    let links = read_links(&mut socket).map_err(failed("links"))?;
+    let names = by_index(&links);
+    let routes = dump_routes(&mut socket, RouteProtocol::Unspec).map_err(failed("routes"))?;
+    let routes = routes.iter().filter_map(|route| read::route(route, &names));
+    Ok(Ways {
+        routes: routes.map(|(route, _)| route).collect(),
+        configured: read_addresses(&mut socket).map_err(failed("addresses"))?,
+        rules: read_rules(&mut socket).map_err(failed("rules"))?,
+        links,
+    })
+}
+
 /// The filters on these links.
 pub(crate) fn filters(links: &[Dev]) -> Result<Vec<FilterView>, DatapathError> {
     let mut views = Vec::new();

@@ -1,6 +1,7 @@
 //! The task around the state: real time, a real checkpoint, a cloud in memory.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -193,8 +194,16 @@ impl Links for Kernel {
         async { Ok(()) }.boxed()
     }
 
-    fn bury(&self, _: IpPair) -> BoxFuture<'_, Result<(), DatapathError>> {
+    fn bury(&self, _: Vec<IpPair>) -> BoxFuture<'_, Result<(), DatapathError>> {
         async { Ok(()) }.boxed()
+    }
+
+    fn users(&self, _: Vec<IpAddr>) -> BoxFuture<'_, Result<BTreeSet<IpAddr>, DatapathError>> {
+        async { Ok(BTreeSet::new()) }.boxed()
+    }
+
+    fn eni_users(&self, _: EniId) -> BoxFuture<'_, Result<BTreeSet<IpAddr>, DatapathError>> {
+        async { Ok(BTreeSet::new()) }.boxed()
     }
 }
 
@@ -339,7 +348,7 @@ async fn fifty_at_once_get_fifty_answers() {
         let ipam = daemon.ipam.clone();
         tokio::spawn(async move { ipam.allocate(request(n), LONG).await })
     });
-    let mut given = std::collections::BTreeSet::new();
+    let mut given = BTreeSet::new();
     let mut refused = 0;
     for answer in asked.collect::<Vec<_>>() {
         match answer.await.unwrap() {
