@@ -47,6 +47,8 @@ const FLAG: Shape = Shape::Flag;
 const TEXTS: Shape = Shape::Texts;
 const TAGS: Shape = Shape::Records(&["Key", "Value"]);
 
+const TOKEN: &str = "ClientToken";
+
 /// Tags of one object.
 const MOST_TAGS: usize = 20;
 
@@ -107,11 +109,12 @@ pub(crate) fn call(
     cloud.buckets.take(action.name, cloud.settings.limit(action.name), moment.now)?;
     let arguments = Arguments::parse(raw, action.grammar)?;
     check_region(cloud, action, &arguments)?;
-    let Some(token) = arguments.text("ClientToken") else {
+    let Some(token) = arguments.text(TOKEN) else {
         return (action.run)(cloud, &arguments, moment);
     };
     let key = TokenKey::new(action.name, token)?;
-    let parameters = arguments.fingerprint("ClientToken");
+    let parameters = arguments.fingerprint(TOKEN);
+    cloud.tokens.forget(moment.now, cloud.settings.token_seconds);
     if let Some(body) = cloud.tokens.answered(&key, &parameters)? {
         return Ok(Answer::now(body));
     }
@@ -122,6 +125,15 @@ pub(crate) fn call(
     let in_flight = answer.wait.is_some();
     cloud.tokens.remember(key, parameters, answer.body.clone(), in_flight, moment.now);
     Ok(answer)
+}
+
+/// The token of a call whose action has one.
+pub(crate) fn token(name: &str, parameters: &[(String, String)]) -> Option<TokenKey> {
+    let has_token = |action: &&Action| action.grammar.iter().any(|(known, _)| *known == TOKEN);
+    let action = ACTIONS.iter().filter(has_token).find(|action| action.name == name)?;
+    let (_, token) = parameters.iter().find(|(name, value)| name == TOKEN && !value.is_empty())?;
+    // One that is malformed is refused when the call is read.
+    TokenKey::new(action.name, token).ok()
 }
 
 /// The action by the name that callers and faults use.

@@ -20,6 +20,7 @@ use super::journal::CallRecord;
 use super::refusal::Refusal;
 use super::service::{Ecs, now};
 use super::signature::{self, Call};
+use super::tokens::TokenKey;
 
 /// A request's body; the API's own limit is not known, and none of its calls comes near.
 const MOST_BYTES: usize = 1 << 20;
@@ -141,6 +142,7 @@ impl Ecs {
             let text = format!("Specified parameter Version {} is not valid.", call.version);
             return Err(Refusal::new(400, "InvalidVersion", text).into());
         }
+        let _served = Served::begin(self, call)?;
         tokio::time::sleep(Duration::from_millis(suffered.latency_ms.into())).await;
         if let Some(refusal) = &suffered.refused {
             return Err(refusal.clone().into());
@@ -236,6 +238,31 @@ impl Ecs {
     fn date(&self) -> String {
         let clock = ahead(self.lock().cloud.settings.clock_ahead_s);
         clock.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
+}
+
+/// A call whose token no other call may have meanwhile.
+struct Served<'a> {
+    ecs: &'a Ecs,
+    token: Option<TokenKey>,
+}
+
+impl<'a> Served<'a> {
+    fn begin(ecs: &'a Ecs, call: &Call) -> Result<Self, Refusal> {
+        let token = actions::token(&call.action, &call.parameters);
+        if let Some(token) = &token {
+            let rest = call.parameters.iter().filter(|(name, _)| name != "ClientToken");
+            ecs.lock().cloud.tokens.begin(token, rest.cloned().collect())?;
+        }
+        Ok(Self { ecs, token })
+    }
+}
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        if let Some(token) = &self.token {
+            self.ecs.lock().cloud.tokens.end(token);
+        }
     }
 }
 

@@ -27,6 +27,8 @@ struct Remembered {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tokens {
     remembered: BTreeMap<TokenKey, Remembered>,
+    /// Calls that have come in and have no answer yet.
+    serving: BTreeMap<TokenKey, BTreeMap<String, String>>,
 }
 
 impl TokenKey {
@@ -38,9 +40,47 @@ impl TokenKey {
         }
         Ok(Self { action, token: token.to_owned() })
     }
+
+    fn mismatch(&self) -> Refusal {
+        let text =
+            format!("The specified ClientToken {} was used with other parameters.", self.token);
+        Refusal::new(400, "IdempotentParameterMismatch", text)
+    }
+
+    fn in_flight(&self) -> Refusal {
+        let text = format!("The previous request with ClientToken {} is processing.", self.token);
+        Refusal::new(400, "IdempotentFailed", text)
+    }
 }
 
 impl Tokens {
+    /// A call with a token has come in; [`Self::end`] when it is answered. Refused while another
+    /// call with the token is served.
+    pub(crate) fn begin(
+        &mut self,
+        key: &TokenKey,
+        parameters: BTreeMap<String, String>,
+    ) -> Result<(), Refusal> {
+        match self.serving.get(key) {
+            Some(known) if *known != parameters => Err(key.mismatch()),
+            Some(_same) => Err(key.in_flight()),
+            None => {
+                self.serving.insert(key.clone(), parameters);
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn end(&mut self, key: &TokenKey) {
+        self.serving.remove(key);
+    }
+
+    /// How many calls with a token are being served.
+    #[cfg(test)]
+    pub(crate) fn serving(&self) -> usize {
+        self.serving.len()
+    }
+
     /// What was answered to this very call before; `None`: it is new.
     pub(crate) fn answered(
         &self,
@@ -49,16 +89,10 @@ impl Tokens {
     ) -> Result<Option<Value>, Refusal> {
         let Some(known) = self.remembered.get(key) else { return Ok(None) };
         if &known.parameters != parameters {
-            let text = format!(
-                "The specified ClientToken {} was used with other parameters before.",
-                key.token
-            );
-            return Err(Refusal::new(400, "IdempotentParameterMismatch", text));
+            return Err(key.mismatch());
         }
         if known.in_flight {
-            let text =
-                format!("The previous request with ClientToken {} is processing.", key.token);
-            return Err(Refusal::new(403, "IdempotentProcessing", text));
+            return Err(key.in_flight());
         }
         Ok(Some(known.answer.clone()))
     }
@@ -120,7 +154,7 @@ mod tests {
         let start = Timestamp::UNIX_EPOCH;
         tokens.remember(key("t"), parameters("a"), json!({"Id": 1}), true, start);
         let busy = tokens.answered(&key("t"), &parameters("a")).unwrap_err();
-        assert_eq!(busy.code, "IdempotentProcessing");
+        assert_eq!(busy.code, "IdempotentFailed");
         tokens.done(&key("t"));
         assert_eq!(tokens.answered(&key("t"), &parameters("a")), Ok(Some(json!({"Id": 1}))));
         let other = tokens.answered(&key("t"), &parameters("b")).unwrap_err();
@@ -129,6 +163,19 @@ mod tests {
 
         tokens.forget(start + SignedDuration::from_secs(61), 60);
         assert_eq!(tokens.answered(&key("t"), &parameters("b")), Ok(None));
+    }
+
+    #[test]
+    fn one_call_with_a_token_is_served_at_a_time() {
+        let mut tokens = Tokens::default();
+        tokens.begin(&key("t"), parameters("a")).unwrap();
+        let again = tokens.begin(&key("t"), parameters("a")).unwrap_err();
+        assert_eq!(again.code, "IdempotentFailed");
+        let other = tokens.begin(&key("t"), parameters("b")).unwrap_err();
+        assert_eq!(other.code, "IdempotentParameterMismatch");
+        assert_eq!(tokens.begin(&key("u"), parameters("a")), Ok(()));
+        tokens.end(&key("t"));
+        assert_eq!(tokens.begin(&key("t"), parameters("b")), Ok(()));
     }
 
     #[test]

@@ -41,6 +41,28 @@ async fn a_client_token_finds_the_eni_whose_answer_was_lost() {
 }
 
 #[tokio::test]
+async fn a_token_whose_call_is_still_served_is_refused() {
+    let lab = Lab::new().await;
+    lab.fault("CreateNetworkInterface", FaultKind::Latency { ms: 3000 }).await;
+    let pairs = [&CREATE[..], &[("ClientToken", "3f0c")]].concat();
+    let other = [&pairs[..], &[("Description", "other")]].concat();
+    let first = lab.send("CreateNetworkInterface", &pairs);
+    let meanwhile = async {
+        while lab.ecs.lock().cloud.tokens.serving() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let again = lab.refused("CreateNetworkInterface", &pairs).await;
+        (again, lab.refused("CreateNetworkInterface", &other).await)
+    };
+    let (first, (again, other)) = tokio::join!(first, meanwhile);
+    assert_eq!(again, "IdempotentFailed");
+    assert_eq!(other, "IdempotentParameterMismatch");
+    assert_eq!((first.unwrap().0, lab.secondaries()), (200, 1));
+    lab.call("CreateNetworkInterface", &pairs).await;
+    assert_eq!(lab.secondaries(), 1, "it is answered as before");
+}
+
+#[tokio::test]
 async fn faults_refuse_delay_spoil_and_count_down() {
     let lab = Lab::new().await;
     let error = |takes_effect| FaultKind::Error {
