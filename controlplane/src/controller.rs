@@ -189,6 +189,12 @@ impl Controller {
         Self { settings, fleet, trunk: None, pods: BTreeMap::new(), random }
     }
 
+    /// From now on, for members that are still to be made; the others stay as they are.
+    pub fn reconfigure(&mut self, settings: ControllerSettings) {
+        self.fleet.reconfigure(settings.fleet.clone());
+        self.settings = settings;
+    }
+
     /// The node's trunk, once it carries frames.
     pub fn set_trunk(&mut self, trunk: Option<EniId>) {
         self.trunk = trunk;

@@ -82,6 +82,11 @@ impl<T: Clone> Fleet<T> {
         Self { settings, lives, random: Random::new(seed), unsaved: Vec::new() }
     }
 
+    /// From now on.
+    pub fn reconfigure(&mut self, settings: FleetSettings) {
+        self.settings = settings;
+    }
+
     /// All records, by token.
     pub fn iter(&self) -> impl Iterator<Item = &Eni<T>> {
         self.lives.values().map(|life| &life.record)

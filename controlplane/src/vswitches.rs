@@ -1,6 +1,6 @@
 //! What is known of vSwitches, which of them are left alone for a while, and which one is next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -108,6 +108,12 @@ impl VSwitches {
         }
     }
 
+    /// From now on only these are kept known.
+    pub fn watch_only(&mut self, ids: &BTreeSet<VSwitchId>) {
+        self.known.retain(|id, _| ids.contains(id));
+        self.watch(ids);
+    }
+
     /// What is known of one.
     pub fn get(&self, id: &VSwitchId) -> Option<&VSwitch> {
         self.known.get(id)?.here()
@@ -131,14 +137,14 @@ impl VSwitches {
         looks.chain(blocks.filter(|until| *until > now)).min()
     }
 
-    /// Takes an answer in.
+    /// Takes an answer in; one that nobody waits for any more is dropped.
     pub fn answer(
         &mut self,
         id: &VSwitchId,
         answer: Result<Option<VSwitch>, CallError>,
         now: Duration,
     ) {
-        let known = self.known.entry(id.clone()).or_default();
+        let Some(known) = self.known.get_mut(id) else { return };
         known.busy = false;
         match answer {
             Ok(found) => {

@@ -136,6 +136,7 @@ pub struct Ipam {
     messages: mpsc::UnboundedSender<Message>,
     tickets: Arc<AtomicU64>,
     standing: watch::Receiver<Arc<Standing>>,
+    node: Arc<Node>,
 }
 
 impl Ipam {
@@ -194,7 +195,8 @@ impl Ipam {
             confirming: HashMap::new(),
         };
         let tickets = Arc::new(AtomicU64::new(1));
-        (Self { messages, tickets, standing: told }, driver, wait)
+        let node = Arc::new(options.node.clone());
+        (Self { messages, tickets, standing: told, node }, driver, wait)
     }
 
     /// At once from idle; else waits, at most `wait`. Dropped before it is done, it gives back what
@@ -236,6 +238,14 @@ impl Ipam {
         let message = Message::Release { ticket, key: key.clone(), reply };
         self.messages.send(message).map_err(|_ended| AllocError::Stopping)?;
         answer.await.map_err(|_ended| AllocError::Stopping)?
+    }
+
+    /// Takes up another configuration: for what is asked for, made and given back from now on, and for
+    /// who waits. Keys that need a restart must have their old values ([`Config::taking_up`]).
+    pub fn reconfigure(&self, config: Config, pod_networkings: PodNetworkings) {
+        let options = Options { node: self.node.as_ref().clone(), config, pod_networkings };
+        // A task that has ended asks for nothing.
+        let _ended = self.messages.send(Message::Event(Event::Reconfigure(Box::new(options))));
     }
 
     /// The kernel has no link of this ENI any more: nobody is served from it until it has.

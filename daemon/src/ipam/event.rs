@@ -8,7 +8,7 @@ use controlplane::{Answer, Call, CallError, Verb};
 use model::{EniId, IpPair, SandboxKey, VSwitch, VSwitchId};
 
 use super::pool::Family;
-use super::{AllocError, Allocation, Request};
+use super::{AllocError, Allocation, Options, Request};
 use crate::checkpoint::Change;
 use crate::datapath::{EniLink, EniSpec};
 
@@ -32,6 +32,8 @@ pub(crate) enum Event {
     Unwritten { begun: Duration, effects: Vec<Effect>, error: String },
     /// The kernel has no link of this ENI any more.
     LinkGone(EniId),
+    /// Another configuration is taken up: for what is made and kept from now on.
+    Reconfigure(Box<Options>),
     /// Time has passed.
     Tick,
     /// The daemon ends: nobody gets an address any more.

@@ -158,6 +158,18 @@ impl Members {
         found
     }
 
+    /// For members that are made from now on.
+    pub(crate) fn reconfigure(
+        &mut self,
+        settings: ControllerSettings,
+        pod_networkings: PodNetworkings,
+        cooldown: Duration,
+    ) {
+        self.most = settings.members;
+        self.controller.reconfigure(settings);
+        (self.pod_networkings, self.cooldown) = (pod_networkings, cooldown);
+    }
+
     fn will_bury(&mut self, member: &Eni<Owner>, now: Duration) {
         let Some(binding) = member.binding() else { return };
         let known = self.burials.iter().any(|burial| burial.token == member.token);
@@ -369,11 +381,11 @@ impl Members {
             Refusal::Unknown { name, known } => AllocError::unknown_pod_networking(name, known),
             Refusal::NotReady(name, why) => invalid(
                 format!("PodNetworking {name:?} has no effect on this node: {why}"),
-                "change the PodNetworking, or choose another one, and restart the daemon",
+                "change the PodNetworking, or choose another one",
             ),
             Refusal::VSwitch(name, why) => invalid(
                 format!("PodNetworking {name:?} cannot be used: {}", no_vswitch(why)),
-                "change its vSwitchOptions, and restart the daemon",
+                "change its vSwitchOptions",
             ),
             Refusal::Exhausted(name, exhausted) => AllocError::VSwitchExhausted {
                 whose: format!("PodNetworking {name:?}"),

@@ -106,13 +106,16 @@ struct Creation {
     trouble: Option<CallError>,
 }
 
+fn fleet_settings(settings: &Settings) -> FleetSettings {
+    FleetSettings { instance: settings.instance.clone(), timing: settings.timing }
+}
+
 impl Pool {
     /// Rebuilt from the checkpoint.
     pub(crate) fn new(settings: Settings, contents: &Contents, seed: u64, now: Duration) -> Self {
         let mut random = Random::new(seed);
-        let fleet_settings =
-            FleetSettings { instance: settings.instance.clone(), timing: settings.timing };
-        let fleet = Fleet::new(fleet_settings, contents.enis.clone(), random.next(), now);
+        let fleet =
+            Fleet::new(fleet_settings(&settings), contents.enis.clone(), random.next(), now);
         let shared = contents.sandboxes.iter().filter(|s| s.allocation.mode == Mode::Shared);
         let owners = shared.map(|sandbox| {
             let allocation = sandbox.allocation.clone();
@@ -147,6 +150,12 @@ impl Pool {
             port.written = Some(now);
         }
         pool
+    }
+
+    /// For what is made and kept from now on; ENIs that are there stay as they are.
+    pub(crate) fn reconfigure(&mut self, settings: Settings) {
+        self.fleet.reconfigure(fleet_settings(&settings));
+        self.settings = settings;
     }
 
     /// Makes a port of a record that is bound, with the addresses that the checkpoint knows.

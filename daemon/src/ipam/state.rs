@@ -1,12 +1,12 @@
 //! The whole as one state machine: `(state, event, now) -> (state, outcome)`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use controlplane::{
     ControllerSettings, Defaults, FleetSettings, Owner, PodRequest, Random, Timing, VSwitches,
 };
-use model::{IpPair, SandboxKey};
+use model::{IpPair, SandboxKey, VSwitchId};
 
 use super::event::{Ask, Effect, Event, Outcome, Ticket, Told, Whose};
 use super::members::{self, Members};
@@ -45,10 +45,7 @@ impl State {
             now,
         );
         let mut vswitches = VSwitches::new(random.next());
-        vswitches.watch(&settings.vswitches);
-        for pod_networking in options.pod_networkings.iter() {
-            vswitches.watch(pod_networking.vswitches.iter().flatten());
-        }
+        vswitches.watch(&watched(options, &settings));
         Self {
             pool: Pool::new(settings, contents, random.next(), now),
             members,
@@ -114,6 +111,7 @@ impl State {
             Event::Confirm { ticket, key, deadline } => {
                 self.confirm(ticket, key, deadline, now, out);
             }
+            Event::Reconfigure(options) => self.reconfigure(&options),
             Event::LinkGone(eni) => self.pool.link_gone(&eni, now),
             Event::Told { begun, told } => self.told(told, begun, now, out),
             Event::Unwritten { begun, effects, error } => {
@@ -129,6 +127,16 @@ impl State {
                 self.members.stop(out);
             }
         }
+    }
+
+    /// Who waits is planned anew by the rest of this step.
+    fn reconfigure(&mut self, options: &Options) {
+        let settings = settings(options, self.pool.settings().boot_id.clone());
+        let members = member_settings(options, &settings);
+        let pod_networkings = options.pod_networkings.clone();
+        self.members.reconfigure(members, pod_networkings, settings.cooldown);
+        self.vswitches.watch_only(&watched(options, &settings));
+        self.pool.reconfigure(settings);
     }
 
     fn allocate(
@@ -266,6 +274,12 @@ fn settings(options: &Options, boot_id: String) -> Settings {
         boot_id,
         timing: Timing::default(),
     }
+}
+
+/// The vSwitches where something may be made.
+fn watched(options: &Options, settings: &Settings) -> BTreeSet<VSwitchId> {
+    let of_pods = options.pod_networkings.iter().flat_map(|it| it.vswitches.iter().flatten());
+    settings.vswitches.iter().chain(of_pods).cloned().collect()
 }
 
 fn member_settings(options: &Options, settings: &Settings) -> ControllerSettings {

@@ -3,5 +3,6 @@
 mod law;
 mod lost;
 mod one;
+mod reconfigure;
 mod task;
 mod world;

@@ -319,13 +319,13 @@ pub(super) struct Unfit {
 
 impl From<Unfit> for Hindrance {
     fn from(cause: Unfit) -> Self {
-        let cure = "correct eni_conf, and restart the daemon";
+        let cure = "correct eni_conf";
         Self::Barrier(Barrier::Config { message: cause.message, cure })
     }
 }
 
 fn no_vswitch(why: NoVSwitch) -> Hindrance {
-    let cure = "correct vswitches in eni_conf, and restart the daemon";
+    let cure = "correct vswitches in eni_conf";
     match why {
         NoVSwitch::Unknown(_) => Hindrance::Later,
         NoVSwitch::Exhausted(exhausted) => Hindrance::Barrier(Barrier::VSwitches(exhausted)),
