@@ -158,7 +158,7 @@ impl Client {
         let vswitch = parameters.get("VSwitchId");
         Err(match refusal(action, status, &body, vswitch, &keys) {
             Ok(error) => {
-                let repeat = self.remedy(&error.meaning, &headers);
+                let repeat = self.remedy(&error.meaning, &headers, &keys);
                 Failed { why: Why::Api(error), repeat }
             }
             Err(failed) => failed,
@@ -166,7 +166,7 @@ impl Client {
     }
 
     /// Puts right what can be, and says what a repetition would need.
-    fn remedy(&self, meaning: &Meaning, headers: &HeaderMap) -> Repeat {
+    fn remedy(&self, meaning: &Meaning, headers: &HeaderMap, keys: &Keys) -> Repeat {
         match meaning {
             Meaning::Clock => match cloud_time(headers) {
                 Some(time) => {
@@ -175,7 +175,7 @@ impl Client {
                 }
                 None => Repeat::No,
             },
-            Meaning::ExpiredCredentials if self.credentials.forget() => Repeat::AtOnce,
+            Meaning::ExpiredCredentials if self.credentials.forget(keys) => Repeat::AtOnce,
             Meaning::Throttled => Repeat::After(retry_after(headers).unwrap_or(THROTTLED)),
             passing if passing.passes() => Repeat::After(Duration::ZERO),
             _ => Repeat::No,

@@ -1,26 +1,34 @@
 //! Who we are to the cloud.
 
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+mod first_of;
+mod keys;
+mod ram_role;
+mod token_file;
 
-use jiff::{SignedDuration, Timestamp};
-use secrecy::{ExposeSecret, SecretString};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use secrecy::SecretString;
 use tokio::time::Instant;
 
+use self::first_of::FirstOf;
+pub(crate) use self::keys::Keys;
+pub use self::ram_role::RamRole;
+pub use self::token_file::{TokenFile, TokenFileFault, TokenFileField};
 use crate::{Metadata, MetadataError};
-
-/// Keys of a role are fetched anew when they have less than this left.
-const REFRESH: SignedDuration = SignedDuration::from_mins(15);
-/// They are not asked for more often than this while the ones at hand still serve.
-const PAUSE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Where the keys come from.
 #[derive(Debug)]
 pub enum Credentials {
     /// A key of a user, for as long as the process lives.
     AccessKey(AccessKey),
+    /// A session's keys in a file that the cluster renews.
+    TokenFile(TokenFile),
     /// The role that the instance has, by the metadata service.
     RamRole(RamRole),
+    /// Several of these; see [`Credentials::first_of`].
+    FirstOf(FirstOf),
 }
 
 /// A key of a user.
@@ -32,60 +40,62 @@ pub struct AccessKey {
     pub secret: SecretString,
 }
 
-/// The role that the instance has.
-#[derive(Debug)]
-pub struct RamRole {
-    metadata: Arc<Metadata>,
-    cache: Mutex<Option<Session>>,
-}
-
-#[derive(Debug, Clone)]
-struct Session {
-    keys: Arc<Keys>,
-    expires: Timestamp,
-    fetched: Timestamp,
-}
-
-/// What a request is signed with.
-pub(crate) struct Keys {
-    pub(crate) id: String,
-    pub(crate) secret: SecretString,
-    pub(crate) token: Option<SecretString>,
-}
-
-impl fmt::Debug for Keys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl Keys {
-    /// The cloud's text without our secrets: it repeats the request when a signature is wrong.
-    pub(crate) fn redact(&self, text: &str) -> String {
-        let secrets = [Some(&self.secret), self.token.as_ref()];
-        let redact = |text: String, secret: &SecretString| match secret.expose_secret() {
-            "" => text,
-            secret => text.replace(secret, "[redacted]"),
-        };
-        secrets.into_iter().flatten().fold(text.to_owned(), redact)
-    }
-}
-
 /// Why there is no key to sign with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsError {
+    /// The token file has no keys that serve.
+    #[error("{field}; renew the secret addon.network.token, or correct credential_path", field = at(path, fault))]
+    TokenFile {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: TokenFileFault,
+    },
     /// The metadata service gave none; perhaps the instance has no role.
     #[error("no keys of a RAM role; attach one to the instance, or set access_key")]
     RamRole(#[source] MetadataError),
     /// The role's keys have run out, and the metadata service has no others yet.
     #[error("the keys of the RAM role expired at {0}")]
     Expired(Timestamp),
+    /// None of several sources has keys; why not, in their order.
+    #[error("no usable credentials: {}", joined(_0))]
+    NoneOf(Vec<Self>),
+}
+
+fn at(path: &std::path::Path, fault: &TokenFileFault) -> String {
+    format!("token file {}: {fault}", path.display())
+}
+
+fn joined(errors: &[CredentialsError]) -> String {
+    let errors: Vec<_> = errors.iter().map(chain).collect();
+    errors.join("; ")
+}
+
+fn chain(error: &CredentialsError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
 }
 
 impl Credentials {
+    /// The file of the secret `addon.network.token`, at `credential_path`.
+    pub fn token_file(path: impl Into<PathBuf>) -> Self {
+        Self::TokenFile(TokenFile::new(path.into()))
+    }
+
     /// The role that the instance has.
-    pub const fn ram_role(metadata: Arc<Metadata>) -> Self {
-        Self::RamRole(RamRole { metadata, cache: Mutex::new(None) })
+    pub fn ram_role(metadata: Arc<Metadata>) -> Self {
+        Self::RamRole(RamRole::new(metadata))
+    }
+
+    /// The first that has keys, asked anew for each call: a file that appears later is used then.
+    /// A source that has none is warned of, once; which is used is said.
+    pub fn first_of(sources: Vec<Self>) -> Self {
+        Self::FirstOf(FirstOf::new(sources))
     }
 
     pub(crate) async fn keys(
@@ -98,88 +108,41 @@ impl Credentials {
                 let (id, secret) = (key.id.clone(), key.secret.clone());
                 Ok(Arc::new(Keys { id, secret, token: None }))
             }
+            Self::TokenFile(file) => file.keys(now, deadline).await,
             Self::RamRole(role) => role.keys(now, deadline).await,
+            // A pointer between, for one holds others of its kind.
+            Self::FirstOf(sources) => Box::pin(sources.keys(now, deadline)).await,
         }
     }
 
-    /// The cloud says that the keys have expired. Whether others may be had now.
-    pub(crate) fn forget(&self) -> bool {
+    /// The cloud says that these keys have expired. Whether others may be had now.
+    pub(crate) fn forget(&self, keys: &Keys) -> bool {
         match self {
             Self::AccessKey(_) => false,
-            Self::RamRole(role) => {
-                *role.cache.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                true
-            }
+            Self::TokenFile(file) => file.forget(keys),
+            Self::RamRole(role) => role.forget(keys),
+            Self::FirstOf(sources) => sources.forget(keys),
         }
     }
-}
 
-impl RamRole {
-    /// Two callers may fetch at once: that is harmless, and nobody waits for a lock.
-    async fn keys(&self, now: Timestamp, deadline: Instant) -> Result<Arc<Keys>, CredentialsError> {
-        let cached = self.cache.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(session) = &cached
-            && session.serves(now)
-        {
-            return Ok(Arc::clone(&session.keys));
+    /// Until what was begun beside a call is done.
+    #[cfg(test)]
+    pub(crate) async fn settled(&self) {
+        if let Self::RamRole(role) = self {
+            role.settled().await;
         }
-        let session = match (self.fetch(now, deadline).await, cached) {
-            (Ok(session), _) => session,
-            (Err(error), Some(old)) if old.expires > now => {
-                tracing::warn!(%error, expires = %old.expires, "the RAM role's keys were not renewed");
-                Session { fetched: now, ..old }
-            }
-            (Err(error), _) => return Err(CredentialsError::RamRole(error)),
-        };
-        if session.expires <= now {
-            return Err(CredentialsError::Expired(session.expires));
-        }
-        let keys = Arc::clone(&session.keys);
-        *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
-        Ok(keys)
     }
 
-    async fn fetch(&self, now: Timestamp, deadline: Instant) -> Result<Session, MetadataError> {
-        let role = self.metadata.role_credentials(deadline).await?;
-        let (id, secret) = (role.id, role.secret);
-        let keys = Arc::new(Keys { id, secret, token: Some(role.token) });
-        Ok(Session { keys, expires: role.expires, fetched: now })
-    }
-}
-
-impl Session {
-    fn serves(&self, now: Timestamp) -> bool {
-        let fresh = self.expires.duration_since(now) > REFRESH;
-        let asked = now.duration_since(self.fetched) < PAUSE && self.expires > now;
-        fresh || asked
+    /// What it is, for a person.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::AccessKey(_) => "access key",
+            Self::TokenFile(_) => "token file",
+            Self::RamRole(_) => "RAM role",
+            Self::FirstOf(_) => "several",
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_are_neither_printed_nor_repeated() {
-        let keys =
-            Keys { id: "AK".to_owned(), secret: "sesame".into(), token: Some("CAIS".into()) };
-        assert_eq!(format!("{keys:?}"), "Keys { id: \"AK\", .. }");
-        assert_eq!(keys.redact("sign:AK sesame CAIS"), "sign:AK [redacted] [redacted]");
-        let key =
-            Credentials::AccessKey(AccessKey { id: "AK".to_owned(), secret: "sesame".into() });
-        assert!(!format!("{key:?}").contains("sesame"));
-    }
-
-    #[test]
-    fn a_session_serves_until_shortly_before_it_ends() {
-        let at = |seconds| Timestamp::from_second(seconds).unwrap();
-        let keys = Arc::new(Keys { id: String::new(), secret: "".into(), token: None });
-        let session = Session { keys, expires: at(10_000), fetched: at(0) };
-        assert!(session.serves(at(9_099)));
-        assert!(!session.serves(at(9_100)), "fifteen minutes are left");
-        let renewed = Session { fetched: at(9_100), ..session };
-        assert!(renewed.serves(at(9_129)), "asked a moment ago");
-        assert!(!renewed.serves(at(9_130)));
-        assert!(!Session { fetched: at(9_999), ..renewed }.serves(at(10_000)), "it has ended");
-    }
-}
+pub(crate) mod tests;

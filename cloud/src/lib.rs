@@ -28,7 +28,9 @@ mod token;
 
 pub use action::{Action, Effect, Product, UnknownAction};
 pub use call::{Client, ClientOptions};
-pub use credentials::{AccessKey, Credentials, CredentialsError, RamRole};
+pub use credentials::{
+    AccessKey, Credentials, CredentialsError, RamRole, TokenFile, TokenFileFault, TokenFileField,
+};
 pub use ecs::{
     AddressRequest, AssignAddresses, AssignPrefixes, AttachEni, CreateEni, DetachEni, Ecs,
     EniFilter, NewEni,
