@@ -217,8 +217,11 @@ proptest! {
             prop_assert!(one.end == End::Served || one.at == Duration::ZERO, "{:?}", one);
         }
         let alone = run(greedy(per_minute, 2));
-        let room = alone.iter().filter(|at| **at == Duration::ZERO || **at < patience).count();
-        prop_assert_eq!(served(&told).count(), room.min(callers));
+        // Timers go by milliseconds, and are late by less than one.
+        let room = |patience| alone.iter().filter(|at| at.is_zero() || **at < patience).count();
+        let served = served(&told).count();
+        prop_assert!(served >= room(patience).min(callers), "{}", served);
+        prop_assert!(served <= room(patience + Duration::from_millis(1)).min(callers), "{}", served);
     }
 }
 
