@@ -12,7 +12,7 @@
 //! | `POST /credentials/expire` | the keys of roles end now |
 //! | `POST /enis/{id}/vanish` | the ENI is gone as if it had never been |
 //! | `PUT /vswitches/{id}/reserved` | `{"addresses": ["10.0.1.20"]}`: exactly these belong to somebody who is no ENI, so that the vSwitch is full or in fragments ([`Reserved`]) |
-//! | `PUT /instances/{id}/state` | `{"state": "Stopped"}` or `"Running"` |
+//! | `PUT /instances/{id}/state` | `{"state": "Stopped"}`, `"Running"`, `"Starting"` or `"Stopping"` |
 //! | `POST /instances/{id}/release` | the instance goes, its ENIs are taken out |
 //! | `GET /verdict?from=&to=&protocol=&port=` | what the groups say to a flow ([`Judgement`]) |
 
@@ -66,7 +66,7 @@ pub struct Reserved {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WantedState {
-    /// `Running` or `Stopped`; releasing has a call of its own.
+    /// Anything but `Released`: releasing has a call of its own.
     pub state: InstanceState,
 }
 

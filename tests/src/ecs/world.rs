@@ -92,8 +92,12 @@ pub(crate) struct Instance {
 /// `Status` of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum InstanceState {
+    /// It boots: no NIC goes in or out.
+    Starting,
     /// It runs.
     Running,
+    /// It shuts down: no NIC goes in or out.
+    Stopping,
     /// It is shut down; its ENIs stay.
     Stopped,
     /// It is being released: nothing can be attached any more.

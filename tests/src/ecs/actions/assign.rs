@@ -14,7 +14,7 @@ use crate::ecs::arguments::{Arguments, Grammar};
 use crate::ecs::cloud::{Answer, Cloud, Moment};
 use crate::ecs::operations::{Effect, OperationId};
 use crate::ecs::refusal::Refusal;
-use crate::ecs::world::{Eni, EniStatus, InstanceState};
+use crate::ecs::world::{Eni, EniKind, EniStatus, InstanceState};
 
 pub(super) const V4: Grammar = &[
     ("RegionId", TEXT),
@@ -154,7 +154,12 @@ fn settled_eni(cloud: &Cloud, arguments: &Arguments, action: &str) -> Result<Eni
     }
     if let Some(id) = eni.instance() {
         let instance = cloud.instance(id.as_str())?;
-        if instance.state == InstanceState::Released {
+        let allows = match instance.state {
+            InstanceState::Running | InstanceState::Stopped => true,
+            InstanceState::Starting | InstanceState::Stopping => eni.kind != EniKind::Primary,
+            InstanceState::Released => false,
+        };
+        if !allows {
             return Err(Refusal::instance_state(id, instance.state));
         }
     }

@@ -90,7 +90,9 @@ fn live_instance(cloud: &Cloud, id: &str) -> Result<Instance, Refusal> {
     let instance = cloud.instance(id)?;
     match instance.state {
         InstanceState::Running | InstanceState::Stopped => Ok(instance),
-        InstanceState::Released => Err(Refusal::instance_state(id, instance.state)),
+        InstanceState::Starting | InstanceState::Stopping | InstanceState::Released => {
+            Err(Refusal::instance_state(id, instance.state))
+        }
     }
 }
 

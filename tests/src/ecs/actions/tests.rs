@@ -6,6 +6,7 @@ mod creation;
 mod groups;
 mod prefixes;
 mod reads;
+mod states;
 mod tokens;
 
 const ENI: &str = "NetworkInterfaceId";

@@ -48,7 +48,10 @@ async fn a_token_whose_call_is_still_served_is_refused() {
     let other = [&pairs[..], &[("Description", "other")]].concat();
     let first = lab.send("CreateNetworkInterface", &pairs);
     let meanwhile = async {
-        while lab.ecs.lock().cloud.tokens.serving() == 0 {
+        for _attempt in 0..2000 {
+            if lab.ecs.lock().cloud.tokens.serving() > 0 {
+                break;
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let again = lab.refused("CreateNetworkInterface", &pairs).await;

@@ -108,3 +108,94 @@ fn instance_types_and_instances_are_described() {
     assert_eq!(shown["NetworkInterfaces"]["NetworkInterface"][0]["Type"], "Primary");
     assert_eq!(bed.refused("DescribeInstances", &[("InstanceIds", "i-1")]), "InvalidParameter");
 }
+
+#[test]
+fn tags_are_asked_for_together_and_show_a_thousand_at_most() {
+    let mut bed = Bed::new();
+    let both = [("Tag.1.Key", "a"), ("Tag.1.Value", "1"), ("Tag.2.Key", "b")];
+    let (with_both, with_one) = (bed.create(&both), bed.create(&both[..2]));
+    let mut ids = |pairs: &[(&str, &str)]| {
+        let body = bed.call("DescribeNetworkInterfaces", pairs).unwrap();
+        let shown = body["NetworkInterfaceSets"]["NetworkInterfaceSet"].as_array().unwrap();
+        shown.iter().map(|eni| eni[ENI].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&both[..2]), [with_both.clone(), with_one.clone()]);
+    assert_eq!(ids(&both), [with_both], "both of them");
+    assert_eq!(ids(&[both[0], ("Tag.1.Value", "1"), ("Tag.2.Key", "c")]), [""; 0]);
+
+    let pattern = bed.cloud.eni(&with_one).unwrap();
+    for number in 0..1100 {
+        let id = model::EniId::new(format!("eni-x{number:04}"));
+        bed.cloud.put_eni(crate::ecs::world::Eni { id, ..pattern.clone() }, bed.now);
+    }
+    let count = |bed: &mut Bed, pairs: &[(&str, &str)]| {
+        let (by_token, by_page) = (walk(bed, pairs), pages(bed, pairs));
+        assert_eq!(by_token, by_page, "{pairs:?}");
+        by_token.len()
+    };
+    assert_eq!(count(&mut bed, &[]), 1102, "without tags all are shown");
+    assert_eq!(count(&mut bed, &both[..2]), 1000, "and no word of the rest");
+}
+
+/// All ids by `NextToken`, each once; what the last answer says of the total is that number.
+fn walk(bed: &mut Bed, pairs: &[(&str, &str)]) -> Vec<String> {
+    let (mut ids, mut token) = (Vec::new(), String::new());
+    for _page in 0..100 {
+        let more = [("MaxResults", "37"), ("NextToken", token.as_str())];
+        let body = bed.call("DescribeNetworkInterfaces", &[pairs, &more].concat()).unwrap();
+        let shown = body["NetworkInterfaceSets"]["NetworkInterfaceSet"].as_array().unwrap();
+        ids.extend(shown.iter().map(|eni| eni[ENI].as_str().unwrap().to_owned()));
+        token = body["NextToken"].as_str().unwrap().to_owned();
+        if token.is_empty() {
+            assert_eq!(body["TotalCount"], ids.len());
+            return ids;
+        }
+    }
+    panic!("the pages do not end");
+}
+
+/// All ids by `PageNumber`.
+fn pages(bed: &mut Bed, pairs: &[(&str, &str)]) -> Vec<String> {
+    let mut ids = Vec::new();
+    for number in 1..100 {
+        let number = number.to_string();
+        let more = [("PageNumber", number.as_str()), ("PageSize", "100")];
+        let body = bed.call("DescribeNetworkInterfaces", &[pairs, &more].concat()).unwrap();
+        let shown = body["NetworkInterfaceSets"]["NetworkInterfaceSet"].as_array().unwrap();
+        if shown.is_empty() {
+            return ids;
+        }
+        ids.extend(shown.iter().map(|eni| eni[ENI].as_str().unwrap().to_owned()));
+    }
+    panic!("the pages do not end");
+}
+
+#[test]
+fn every_read_lags_behind_the_writes() {
+    let mut bed = Bed::new();
+    let (instance, eni) = (bed.boot("ecs.g7.xlarge"), bed.create(&[]));
+    bed.advance(60.0);
+    bed.cloud.settings.api_lag_ms = 5000;
+    let read = |bed: &mut Bed| {
+        let vswitch = bed.start("DescribeVSwitches", &[("VSwitchId", "vsw-b")]).unwrap().body;
+        let attributes = [("VSwitchId", "vsw-b")];
+        let attributes = bed.start("DescribeVSwitchAttributes", &attributes).unwrap().body;
+        let instances = bed.start("DescribeInstances", &[]).unwrap().body;
+        let nics = &instances["Instances"]["Instance"][0]["NetworkInterfaces"];
+        let eni = [(ENI, eni.as_str())];
+        let one = bed.start("DescribeNetworkInterfaceAttribute", &eni).unwrap().body;
+        (
+            vswitch["VSwitches"]["VSwitch"][0]["AvailableIpAddressCount"].clone(),
+            attributes["AvailableIpAddressCount"].clone(),
+            nics["NetworkInterface"].as_array().unwrap().len(),
+            one["Status"].clone(),
+        )
+    };
+    let before = (json!(251), json!(251), 1, json!("Available"));
+    assert_eq!(read(&mut bed), before);
+    bed.call("AssignPrivateIpAddresses", &[(ENI, &eni), ("Ipv4PrefixCount", "1")]).unwrap();
+    bed.attach(&eni, &instance);
+    assert_eq!(read(&mut bed), before, "the writes are done and not seen");
+    bed.advance(5.0);
+    assert_eq!(read(&mut bed), (json!(235), json!(235), 2, json!("InUse")));
+}
