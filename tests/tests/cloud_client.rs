@@ -96,8 +96,7 @@ impl Lab {
     }
 
     async fn fault(&self, action: &str, what: FaultKind) {
-        let fault =
-            Fault { action: action.to_owned(), eni: None, times: Some(1), per_mille: None, what };
+        let fault = Fault { times: Some(1), ..Fault::new(action, what) };
         self.control.add_fault(&fault).await.unwrap();
     }
 }

@@ -15,6 +15,27 @@
 //! | `PUT /instances/{id}/state` | `{"state": "Stopped"}`, `"Running"`, `"Starting"` or `"Stopping"` |
 //! | `POST /instances/{id}/release` | the instance goes, its ENIs are taken out |
 //! | `GET /verdict?from=&to=&protocol=&port=` | what the groups say to a flow ([`Judgement`]) |
+//!
+//! Faults of the API ([`Fault`]): for one `action` or `*`, one `eni` or all; for so many `times`, so
+//! many `per_mille` of the calls, `for_ms` milliseconds, or until they are cleared. Faults that strike
+//! the same call add up.
+//!
+//! | `what` | what the caller gets |
+//! |---|---|
+//! | `{"kind": "error", "status": 403, "code": "Operation.Conflict"}` | that refusal, and nothing happens; with `"takes_effect": true` it happens all the same |
+//! | `{"kind": "latency", "ms": 300}` | the answer that much later; the call is served when the time is over |
+//! | `{"kind": "lost_answer", "effect": "done"}` | no answer: the connection closes after the effect |
+//! | `{"kind": "lost_answer", "effect": {"late_ms": 500}}` | no answer, and the effect so much later |
+//! | `{"kind": "lost_answer", "effect": "never"}` | no answer: the call was lost, nothing happens |
+//! | `{"kind": "stale_read", "ms": 60000}` | the world as it was that long ago |
+//! | `{"kind": "throttle"}` | `Throttling.User`; with `for_ms` all calls for a while |
+//! | `{"kind": "garbage"}` | status 200 and no JSON |
+//! | `{"kind": "hide_vlan"}` | a member without `DeviceIndex` |
+//! | `{"kind": "stuck_detach"}` | a good answer, and the ENI stays `Detaching` until a detach is sent again |
+//!
+//! An ENI is gone by `POST /enis/{id}/vanish`. What is wrong with the metadata service
+//! ([`MetadataFaults`]): `missing` and `extra` ENIs, lists that are behind (`stale_lists_ms`), a
+//! `status` (404, 503) for all paths or those below `only`, and slowness (`latency_ms`).
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -136,7 +157,7 @@ impl Ecs {
         if fault.per_mille.is_some_and(|chance| chance > 1000) || fault.times == Some(0) {
             return Err(Refusal::invalid("per_mille or times", "0 to 1000, 1 or more"));
         }
-        self.lock().faults.add(fault);
+        self.lock().faults.add(fault, now());
         Ok(())
     }
 
@@ -182,7 +203,7 @@ async fn forget_calls(Extension(ecs): Extension<Ecs>) -> StatusCode {
 }
 
 async fn faults(Extension(ecs): Extension<Ecs>) -> Json<Vec<Fault>> {
-    Json(ecs.lock().faults.list().to_vec())
+    Json(ecs.lock().faults.list(now()))
 }
 
 async fn add_fault(

@@ -145,7 +145,7 @@ impl Ecs {
             in_flight: state.cloud.operations.len(),
             failures: state.cloud.failures.clone(),
             calls: state.journal.counts().clone(),
-            faults: state.faults.list().to_vec(),
+            faults: state.faults.list(now()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What goes wrong on purpose: seeded, settable for each action, counted down or by chance.
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::random::Random;
@@ -21,8 +22,18 @@ pub struct Fault {
     /// Out of 1000 calls that it could be for, how many it is for; absent: all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_mille: Option<u64>,
+    /// For how long it waits, in milliseconds; absent: until it has struck `times` or is cleared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u32>,
     /// What goes wrong.
     pub what: FaultKind,
+}
+
+impl Fault {
+    /// One for all calls of an action, until it is cleared.
+    pub fn new(action: impl Into<String>, what: FaultKind) -> Self {
+        Self { action: action.into(), eni: None, times: None, per_mille: None, for_ms: None, what }
+    }
 }
 
 /// What can go wrong with a call.
@@ -119,7 +130,8 @@ impl Suffered {
 /// All faults that wait.
 #[derive(Debug, Clone)]
 pub(crate) struct Faults {
-    waiting: Vec<Fault>,
+    /// Each with its end, if it has one.
+    waiting: Vec<(Fault, Option<Timestamp>)>,
     random: Random,
 }
 
@@ -128,12 +140,16 @@ impl Faults {
         Self { waiting: Vec::new(), random: Random::new(seed) }
     }
 
-    pub(crate) fn add(&mut self, fault: Fault) {
-        self.waiting.push(fault);
+    pub(crate) fn add(&mut self, fault: Fault, now: Timestamp) {
+        let until = fault.for_ms.map(|ms| now + SignedDuration::from_millis(ms.into()));
+        self.waiting.push((fault, until));
     }
 
-    pub(crate) fn list(&self) -> &[Fault] {
-        &self.waiting
+    /// Those that still wait.
+    pub(crate) fn list(&self, now: Timestamp) -> Vec<Fault> {
+        let waits = |until: &Option<Timestamp>| until.is_none_or(|until| now < until);
+        let waiting = self.waiting.iter().filter(|(_, until)| waits(until));
+        waiting.map(|(fault, _)| fault.clone()).collect()
     }
 
     pub(crate) fn clear(&mut self) {
@@ -146,10 +162,13 @@ impl Faults {
     }
 
     /// What a call suffers; counted faults count down.
-    pub(crate) fn strike(&mut self, action: &str, eni: Option<&str>) -> Suffered {
+    pub(crate) fn strike(&mut self, action: &str, eni: Option<&str>, now: Timestamp) -> Suffered {
         let mut suffered = Suffered::default();
         let random = &mut self.random;
-        self.waiting.retain_mut(|fault| {
+        self.waiting.retain_mut(|(fault, until)| {
+            if until.is_some_and(|until| until <= now) {
+                return false;
+            }
             let meant = (fault.action == "*" || fault.action == action)
                 && fault.eni.as_deref().is_none_or(|meant| eni == Some(meant));
             if !meant || !fault.per_mille.is_none_or(|chance| random.chance(chance)) {
@@ -167,43 +186,56 @@ impl Faults {
 mod tests {
     use super::*;
 
-    fn fault(action: &str, what: FaultKind) -> Fault {
-        Fault { action: action.to_owned(), eni: None, times: None, per_mille: None, what }
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn faults(waiting: impl IntoIterator<Item = Fault>) -> Faults {
+        let mut faults = Faults::new(1);
+        waiting.into_iter().for_each(|fault| faults.add(fault, NOW));
+        faults
     }
 
     #[test]
     fn a_counted_fault_strikes_so_often_and_its_action_only() {
-        let mut faults = Faults::new(1);
-        faults.add(Fault { times: Some(2), ..fault("Attach", FaultKind::Throttle) });
-        assert!(!faults.strike("Detach", None).anything());
-        assert_eq!(faults.strike("Attach", None).refused.unwrap().code, "Throttling.User");
-        assert!(faults.strike("Attach", None).anything());
-        assert!(!faults.strike("Attach", None).anything());
-        assert_eq!(faults.list(), []);
+        let twice = Fault { times: Some(2), ..Fault::new("Attach", FaultKind::Throttle) };
+        let mut faults = faults([twice]);
+        assert!(!faults.strike("Detach", None, NOW).anything());
+        assert_eq!(faults.strike("Attach", None, NOW).refused.unwrap().code, "Throttling.User");
+        assert!(faults.strike("Attach", None, NOW).anything());
+        assert!(!faults.strike("Attach", None, NOW).anything());
+        assert_eq!(faults.list(NOW), []);
     }
 
     #[test]
     fn faults_of_one_call_add_up() {
-        let mut faults = Faults::new(1);
-        faults.add(fault("*", FaultKind::Latency { ms: 100 }));
-        faults.add(fault("*", FaultKind::Latency { ms: 50 }));
-        faults.add(Fault {
-            eni: Some("eni-1".to_owned()),
-            ..fault("*", FaultKind::LostAnswer { effect: LostEffect::LateMs(10) })
-        });
-        let suffered = faults.strike("Assign", Some("eni-1"));
+        let late = FaultKind::LostAnswer { effect: LostEffect::LateMs(10) };
+        let mut faults = faults([
+            Fault::new("*", FaultKind::Latency { ms: 100 }),
+            Fault::new("*", FaultKind::Latency { ms: 50 }),
+            Fault { eni: Some("eni-1".to_owned()), ..Fault::new("*", late) },
+        ]);
+        let suffered = faults.strike("Assign", Some("eni-1"), NOW);
         assert_eq!(suffered.latency_ms, 150);
         assert_eq!(suffered.lost, Some(LostEffect::LateMs(10)));
-        assert_eq!(faults.strike("Assign", Some("eni-2")).lost, None);
+        assert_eq!(faults.strike("Assign", Some("eni-2"), NOW).lost, None);
+    }
+
+    #[test]
+    fn a_fault_for_a_while_strikes_all_calls_and_ends_by_itself() {
+        let throttle = Fault { for_ms: Some(1000), ..Fault::new("*", FaultKind::Throttle) };
+        let mut faults = faults([throttle]);
+        let at = |ms| NOW + SignedDuration::from_millis(ms);
+        assert!((0..1000).all(|ms| faults.strike("A", None, at(ms)).anything()));
+        assert_eq!((faults.list(at(999)).len(), faults.list(at(1000)).len()), (1, 0));
+        assert!(!faults.strike("A", None, at(1000)).anything());
     }
 
     #[test]
     fn chance_is_seeded() {
-        let mut faults = Faults::new(1);
-        faults.add(Fault { per_mille: Some(500), ..fault("*", FaultKind::Garbage) });
+        let half = Fault { per_mille: Some(500), ..Fault::new("*", FaultKind::Garbage) };
+        let mut faults = faults([half]);
         let mut run = |seed| {
             faults.seed(seed);
-            (0..32).map(|_call| faults.strike("A", None).garbage).collect::<Vec<_>>()
+            (0..32).map(|_call| faults.strike("A", None, NOW).garbage).collect::<Vec<_>>()
         };
         assert_eq!(run(5), run(5));
         assert_ne!(run(5), run(6));

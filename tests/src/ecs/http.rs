@@ -129,7 +129,7 @@ impl Ecs {
 
     fn strike(&self, call: &Call) -> Suffered {
         let eni = call.parameters.iter().find(|(name, _)| name == "NetworkInterfaceId");
-        self.lock().faults.strike(&call.action, eni.map(|(_, value)| value.as_str()))
+        self.lock().faults.strike(&call.action, eni.map(|(_, value)| value.as_str()), now())
     }
 
     async fn perform(

@@ -32,10 +32,29 @@ pub struct MetadataFaults {
     pub missing: BTreeSet<String>,
     /// ENIs that it shows to an instance though they are not attached to it.
     pub extra: BTreeMap<String, BTreeSet<String>>,
-    /// Every request is answered by this status.
+    /// Every request is answered by this status; see `only`.
     pub status: Option<u16>,
+    /// `status` is for paths below this one, as `network/interfaces/macs/`; absent: for all, the
+    /// token's as well.
+    pub only: Option<String>,
+    /// How far lists (of MACs, of addresses) are behind, in milliseconds, besides
+    /// `metadata_lag_ms`; at most ten minutes.
+    pub stale_lists_ms: u32,
     /// Every answer takes this long, in milliseconds.
     pub latency_ms: u32,
+}
+
+impl MetadataFaults {
+    fn status_of(&self, path: &str) -> Option<StatusCode> {
+        let below = |only: &String| path.strip_prefix(ROOT).is_some_and(|at| at.starts_with(only));
+        let status = self.status.filter(|_status| self.only.as_ref().is_none_or(below));
+        StatusCode::from_u16(status?).ok()
+    }
+}
+
+/// Whether an item is a list, of MACs or of addresses.
+fn is_list(item: &str) -> bool {
+    item.ends_with("macs/") || item.ends_with("/private-ipv4s") || item.ends_with("/ipv6s")
 }
 
 /// The state of the service.
@@ -81,7 +100,7 @@ async fn answer(
 ) -> (StatusCode, String) {
     let faults = ecs.lock().metadata.faults.clone();
     tokio::time::sleep(Duration::from_millis(faults.latency_ms.into())).await;
-    if let Some(status) = faults.status.and_then(|status| StatusCode::from_u16(status).ok()) {
+    if let Some(status) = faults.status_of(uri.path()) {
         return (status, String::new());
     }
     let Some(instance) = identity(peer) else {
@@ -127,8 +146,9 @@ impl State {
         let good = self.metadata.tokens.get(token).filter(|(of, until)| of == id && now < *until);
         good.ok_or(StatusCode::UNAUTHORIZED)?;
         let item = path.strip_prefix(ROOT).ok_or(StatusCode::NOT_FOUND)?;
-        let lag = Duration::from_millis(self.cloud.settings.metadata_lag_ms.into());
-        let moment = Moment::lagging(now, lag);
+        let behind = if is_list(item) { self.metadata.faults.stale_lists_ms } else { 0 };
+        let lag = self.cloud.settings.metadata_lag_ms.saturating_add(behind);
+        let moment = Moment::lagging(now, Duration::from_millis(lag.into()));
         let instance =
             self.cloud.seen(moment).instance(id).cloned().ok_or(StatusCode::NOT_FOUND)?;
         if let Some(role) = item.strip_prefix("ram/security-credentials/") {

@@ -46,7 +46,7 @@ impl Bed {
 
     fn fault(&self, action: &str, what: FaultKind) {
         let action = action.to_owned();
-        let fault = Fault { action, eni: None, times: None, per_mille: None, what };
+        let fault = Fault::new(action, what);
         self.lab.ecs().add_fault(fault).unwrap();
     }
 
@@ -141,7 +141,7 @@ async fn a_create_without_an_answer_is_named_and_makes_no_second_member() {
     let bed = Bed::new("lostans", "ecs.g7.4xlarge", json!({})).await;
     let action = "CreateNetworkInterface".to_owned();
     let what = FaultKind::LostAnswer { effect: LostEffect::Done };
-    let fault = Fault { action, eni: None, times: Some(6), per_mille: None, what };
+    let fault = Fault { times: Some(6), ..Fault::new(action, what) };
     bed.lab.ecs().add_fault(fault).unwrap();
     let (pod, outcome) = bed.add(&PodRequest::trunk(NODE, "web", "web"), 30).await;
     assert!(outcome.success, "{}", outcome.message());

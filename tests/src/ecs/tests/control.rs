@@ -53,13 +53,7 @@ async fn an_eni_can_vanish_and_an_instance_can_stop() {
 #[tokio::test]
 async fn the_control_api_refuses_what_it_does_not_know_and_says_why() {
     let lab = Lab::new().await;
-    let fault = Fault {
-        action: "CreateENI".to_owned(),
-        eni: None,
-        times: None,
-        per_mille: None,
-        what: FaultKind::Throttle,
-    };
+    let fault = Fault::new("CreateENI", FaultKind::Throttle);
     let error = lab.control.add_fault(&fault).await.unwrap_err().to_string();
     assert!(error.contains("CreateENI"), "{error}");
     let settings = Settings { api_lag_ms: 600_001, ..lab.ecs.settings() };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{CREATE, ENI, Lab};
-use crate::ecs::{FaultKind, LostEffect};
+use crate::ecs::{Fault, FaultKind, LostEffect};
 
 #[tokio::test]
 async fn a_lost_answer_is_lost_and_its_effect_is_there_or_comes_or_never_does() {
@@ -116,4 +116,23 @@ async fn a_member_may_lack_its_vlan_and_a_detach_may_stick() {
     assert_eq!((lab.status(&member).as_str(), lab.ecs.dump().in_flight), ("Detaching", 0));
     lab.call("DetachNetworkInterface", &pairs).await;
     lab.until(&member, "Available").await;
+}
+
+#[tokio::test]
+async fn all_calls_are_throttled_for_a_while_and_then_none() {
+    let lab = Lab::new().await;
+    let throttle = Fault { for_ms: Some(1500), ..Fault::new("*", FaultKind::Throttle) };
+    let began = tokio::time::Instant::now();
+    lab.control.add_fault(&throttle).await.unwrap();
+    for action in ["DescribeNetworkInterfaces", "DescribeInstances"] {
+        assert_eq!(lab.refused(action, &[]).await, "Throttling.User");
+    }
+    for _attempt in 0..1000 {
+        if lab.control.faults().await.unwrap().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(began.elapsed() >= Duration::from_millis(1500));
+    lab.call("DescribeNetworkInterfaces", &[]).await;
 }

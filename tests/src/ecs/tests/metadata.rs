@@ -98,6 +98,44 @@ async fn metadata_lags_and_lies_when_it_is_told_to() {
 }
 
 #[tokio::test]
+async fn metadata_refuses_some_paths_or_all_and_takes_its_time() {
+    let lab = Lab::new().await;
+    let token = lab.token("60").await.1;
+    let set = async |faults| lab.control.set_metadata_faults(&faults).await.unwrap();
+    let status = async |path: &str| lab.metadata(Some(&token), path).await.0;
+    let macs = "network/interfaces/macs/";
+    for code in [404, 503] {
+        let only = Some(macs.to_owned());
+        set(MetadataFaults { status: Some(code), only, ..MetadataFaults::default() }).await;
+        assert_eq!((status(macs).await, status("instance-id").await), (code, 200));
+        assert_eq!(lab.token("60").await.0, 200);
+        set(MetadataFaults { status: Some(code), ..MetadataFaults::default() }).await;
+        assert_eq!((status(macs).await, status("instance-id").await), (code, code));
+        assert_eq!(lab.token("60").await.0, code);
+    }
+    set(MetadataFaults { latency_ms: 200, ..MetadataFaults::default() }).await;
+    let before = tokio::time::Instant::now();
+    assert_eq!(status("instance-id").await, 200);
+    assert!(before.elapsed() >= std::time::Duration::from_millis(200));
+}
+
+#[tokio::test]
+async fn lists_of_metadata_may_be_behind_the_rest() {
+    let lab = Lab::new().await;
+    let (token, dump) = (lab.token("60").await.1, lab.ecs.dump());
+    let (macs, mac) = ("network/interfaces/macs/", &dump.enis[0].mac);
+    let stale = MetadataFaults { stale_lists_ms: 600_000, ..MetadataFaults::default() };
+    let get = async |item: &str| lab.metadata(Some(&token), item).await.0;
+    let (list, address) = (format!("{macs}{mac}/private-ipv4s"), format!("{macs}{mac}/gateway"));
+    for (faults, of_lists) in [(MetadataFaults::default(), 200), (stale, 404)] {
+        lab.control.set_metadata_faults(&faults).await.unwrap();
+        // Ten minutes ago the instance was not there.
+        assert_eq!((get(macs).await, get(&list).await), (of_lists, of_lists));
+        assert_eq!((get(&address).await, get("instance-id").await), (200, 200));
+    }
+}
+
+#[tokio::test]
 async fn the_credentials_of_a_role_come_from_metadata_and_end_when_told_to() {
     let lab = Lab::new().await;
     let token = lab.token("60").await.1;
