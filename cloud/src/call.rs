@@ -1,6 +1,7 @@
 //! One call: signed, sent, judged, and repeated while it may help.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -59,7 +60,7 @@ impl ClientOptions {
 pub struct Client {
     pub(crate) region: RegionId,
     endpoints: Endpoints,
-    credentials: Credentials,
+    credentials: Mutex<Arc<Credentials>>,
     repeat_for: Duration,
     budgets: Budgets,
     http: reqwest::Client,
@@ -94,7 +95,7 @@ impl Client {
         Ok(Self {
             region: options.region,
             endpoints: options.endpoints,
-            credentials: options.credentials,
+            credentials: Mutex::new(Arc::new(options.credentials)),
             repeat_for: options.repeat_for,
             budgets: Budgets::new(&options.rate_limits),
             http: http::client(tls, options.attempt_timeout)?,
@@ -106,6 +107,16 @@ impl Client {
     /// the new budgets; who waits for room is served or refused by them.
     pub fn set_rate_limits(&self, limits: &RateLimits) {
         self.budgets.set(limits);
+    }
+
+    /// Changes who we are while calls are made: those that are still to be sent are signed so.
+    pub fn set_credentials(&self, credentials: Credentials) {
+        let credentials = Arc::new(credentials);
+        *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = credentials;
+    }
+
+    fn credentials(&self) -> Arc<Credentials> {
+        Arc::clone(&self.credentials.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Asks until there is an answer that `read` understands, or the deadline.
@@ -144,7 +155,8 @@ impl Client {
         let room = self.budgets.take(action, options).await;
         room.map_err(|spent| Failed { why: Why::Budget(spent), repeat: Repeat::No })?;
         let now = self.clock.now();
-        let keys = self.credentials.keys(now, deadline).await;
+        let credentials = self.credentials();
+        let keys = credentials.keys(now, deadline).await;
         let keys =
             keys.map_err(|error| Failed { why: Why::Credentials(error), repeat: Repeat::No })?;
         let url = self.endpoints.of(action.product());
@@ -158,7 +170,7 @@ impl Client {
         let vswitch = parameters.get("VSwitchId");
         Err(match refusal(action, status, &body, vswitch, &keys) {
             Ok(error) => {
-                let repeat = self.remedy(&error.meaning, &headers, &keys);
+                let repeat = self.remedy(&error.meaning, &headers, &credentials, &keys);
                 Failed { why: Why::Api(error), repeat }
             }
             Err(failed) => failed,
@@ -166,7 +178,13 @@ impl Client {
     }
 
     /// Puts right what can be, and says what a repetition would need.
-    fn remedy(&self, meaning: &Meaning, headers: &HeaderMap, keys: &Keys) -> Repeat {
+    fn remedy(
+        &self,
+        meaning: &Meaning,
+        headers: &HeaderMap,
+        credentials: &Credentials,
+        keys: &Keys,
+    ) -> Repeat {
         match meaning {
             Meaning::Clock => match cloud_time(headers) {
                 Some(time) => {
@@ -175,7 +193,7 @@ impl Client {
                 }
                 None => Repeat::No,
             },
-            Meaning::ExpiredCredentials if self.credentials.forget(keys) => Repeat::AtOnce,
+            Meaning::ExpiredCredentials if credentials.forget(keys) => Repeat::AtOnce,
             Meaning::Throttled => Repeat::After(retry_after(headers).unwrap_or(THROTTLED)),
             passing if passing.passes() => Repeat::After(Duration::ZERO),
             _ => Repeat::No,

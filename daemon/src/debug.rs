@@ -25,6 +25,7 @@ use crate::checkpoint::{Phase, SandboxRecord};
 use crate::datapath::{Datapath, DatapathError, Direction, FilterView, RuleView};
 use crate::ipam::{AllocError, Ipam, Snapshot};
 use crate::pods::Pods;
+use crate::reload;
 
 /// What the kernel is asked.
 pub trait Kernel: fmt::Debug + Send + Sync {
@@ -83,6 +84,8 @@ pub struct Shown {
     pub kernel: Arc<dyn Kernel>,
     /// The pool.
     pub pool: Arc<dyn Pool>,
+    /// How the files stand to what is in force.
+    pub config: watch::Receiver<reload::Standing>,
     /// `i-…`.
     pub instance_id: String,
     /// `ecs.g7.4xlarge` and the like.
@@ -173,6 +176,12 @@ async fn fill(reply: &mut StatusReply, shown: &Shown) -> Result<(), Status> {
     reply.foreign_filters_ahead = ahead;
     reply.del_queue = count(queued);
     reply.reaper_queue = count(shown.kernel.reaper_queue());
+    let config = shown.config.borrow().clone();
+    reply.config_restart = config.restart.into_iter().map(str::to_owned).collect();
+    if let Some(refused) = config.refused {
+        reply.config_refused = refused.why;
+        reply.config_refused_seconds = refused.since.elapsed().as_secs();
+    }
     let snapshot = shown.pool.snapshot().await.map_err(|error| unread(&error))?;
     reply.pool = Some(snapshot.pool);
     reply.last_cloud_error = snapshot.last_cloud_error.unwrap_or_default();

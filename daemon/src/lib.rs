@@ -18,6 +18,7 @@ pub mod ipam;
 pub mod netns;
 pub mod pods;
 pub mod reconcile;
+pub mod reload;
 pub mod standalone;
 pub mod start;
 pub mod tasks;

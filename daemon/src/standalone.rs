@@ -1,14 +1,16 @@
 //! The node without a cluster: `eni_conf` and PodNetworkings from a directory, pods from what the
 //! CNI says of them.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use controlplane::PodNetworking;
+use sha1::{Digest as _, Sha1};
 
 use crate::config::{Config, ConfigError, Remark};
 use crate::ipam::{AllocError, Want};
@@ -29,17 +31,73 @@ pub struct Manifests {
     pub remarks: Vec<Remark>,
     /// All `*.yaml`.
     pub pod_networkings: PodNetworkings,
+    /// Of the files.
+    pub fingerprint: Fingerprint,
 }
 
-impl Manifests {
-    /// Reads `eni_conf`, and every `*.yaml` or `*.yml` beside it; the error names file and key.
+/// The texts of the directory's files.
+#[derive(Clone)]
+pub struct Sources {
+    config: (PathBuf, String),
+    manifests: Vec<(PathBuf, String)>,
+}
+
+/// Differs when a file's name or text does, in whatever way it came there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 20]);
+
+impl Fingerprint {
+    /// Of what was read, or of why it could not be.
+    pub fn of(look: &Result<Sources, ConfigError>) -> Self {
+        match look {
+            Ok(sources) => sources.fingerprint(),
+            Err(error) => Self::hash([error.to_string().as_bytes()]),
+        }
+    }
+
+    /// The length keeps the end of one part from being the beginning of the next.
+    fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut hash = Sha1::new();
+        for part in parts {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+        Self(hash.finalize().into())
+    }
+}
+
+/// Keys stand in them.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("config", &self.config.0).finish_non_exhaustive()
+    }
+}
+
+impl Sources {
+    /// `eni_conf`, and every `*.yaml` or `*.yml` beside it.
     pub fn read(directory: &Path) -> Result<Self, ConfigError> {
-        let path = directory.join("eni_conf");
-        let (config, remarks) = Config::parse(&text(&path)?, &path)?;
+        let read = |path: PathBuf| text(&path).map(|text| (path, text));
+        let config = read(directory.join("eni_conf"))?;
+        let manifests = yaml_files(directory)?.into_iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Self { config, manifests })
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        let files = std::iter::once(&self.config).chain(&self.manifests);
+        Fingerprint::hash(
+            files.flat_map(|(path, text)| [path.as_os_str().as_encoded_bytes(), text.as_bytes()]),
+        )
+    }
+
+    /// The error names file and key.
+    pub fn parse(self) -> Result<Manifests, ConfigError> {
+        let fingerprint = self.fingerprint();
+        let Self { config: (path, text), manifests } = self;
+        let (config, remarks) = Config::parse(&text, &path)?;
         let mut found = BTreeMap::new();
         let mut places: BTreeMap<String, PathBuf> = BTreeMap::new();
-        for file in yaml_files(directory)? {
-            for pod_networking in crds::PodNetworking::from_yaml(&text(&file)?, &file)? {
+        for (file, text) in manifests {
+            for pod_networking in crds::PodNetworking::from_yaml(&text, &file)? {
                 match places.entry(pod_networking.name.clone()) {
                     Entry::Vacant(place) => drop(place.insert(file.clone())),
                     Entry::Occupied(first) => {
@@ -50,7 +108,15 @@ impl Manifests {
                 found.insert(pod_networking.name.clone(), pod_networking.into());
             }
         }
-        Ok(Self { config, remarks, pod_networkings: PodNetworkings(Arc::new(found)) })
+        let pod_networkings = PodNetworkings(Arc::new(found));
+        Ok(Manifests { config, remarks, pod_networkings, fingerprint })
+    }
+}
+
+impl Manifests {
+    /// Reads and parses the directory.
+    pub fn read(directory: &Path) -> Result<Self, ConfigError> {
+        Sources::read(directory)?.parse()
     }
 }
 
@@ -112,6 +178,12 @@ impl PodNetworkings {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &PodNetworking> {
         self.0.values()
+    }
+
+    /// The names of those that are not the same in both.
+    pub fn differences(&self, other: &Self) -> BTreeSet<String> {
+        let names = self.0.keys().chain(other.0.keys());
+        names.filter(|name| self.0.get(*name) != other.0.get(*name)).cloned().collect()
     }
 
     /// Their names.

@@ -2,13 +2,14 @@
 //! configuration, the checkpoint's lock, sockets (which say what is waited for), facts, kernel, pool,
 //! pods, repair, service; the network configuration list last.
 
+mod live;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cloud::{
-    AccessKey, Client, ClientOptions, Credentials, EndpointError, Endpoints, Metadata,
-    MetadataSetupError, SetupError,
+    Client, ClientOptions, EndpointError, Endpoints, Metadata, MetadataSetupError, SetupError,
 };
 use model::{Capacity, IfName, JoinError, RegionId};
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,9 +34,12 @@ use crate::health::NodeHealth;
 use crate::ipam::{self, Ipam, Node};
 use crate::pods::{Parts, Pods, Pool};
 use crate::reconcile::{Reconciler, Verdict};
-use crate::standalone::{self, Manifests};
+use crate::reload::Reloader;
+use crate::standalone::{self, Manifests, PodNetworkings};
 use crate::tasks::{End, Tasks};
 use crate::{del_queue, tombstones};
+
+use live::Running;
 
 /// For work in hand at the stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -246,7 +250,8 @@ impl StartingNode {
         let metadata = Arc::clone(&self.metadata);
         let instance = facts::instance(&metadata).await;
         self.gate.set(State::Starting("asking the cloud for the instance type's quotas"));
-        let cloud = Arc::new(self.cloud(&instance.region, metadata)?);
+        let cloud = Arc::new(self.cloud(&instance.region)?);
+        let client = Arc::clone(&cloud);
         let kind = facts::instance_type(&instance.kind, &self.args.state, &*cloud).await?;
         let capacity = Capacity::check(&kind, config.stack, config.trunking)?;
         tracing::info!(
@@ -279,20 +284,28 @@ impl StartingNode {
 
         self.gate.set(State::Starting("restoring the pods"));
         let disk = checkpoint.clone();
-        let pods = self.restore(&ipam, &datapath, checkpoint, contents).await?;
+        let pod_networkings = watch::Sender::new(self.manifests.pod_networkings.clone());
+        let choice = pod_networkings.subscribe();
+        let pods = self.restore(&ipam, &datapath, checkpoint, contents, choice).await?;
         let verdict = Verdict::default();
         let mend = Arc::new(datapath.clone());
         let reconciler = Reconciler::new(mend, Arc::clone(&pods), verdict.clone());
         reconciler.repair("start").await;
 
         let health = Arc::new(NodeHealth::new(ipam.standing(), verdict, disk));
+        let metadata = Arc::clone(&self.metadata);
+        let running = Running { ipam: ipam.clone(), cloud: client, metadata, pod_networkings };
+        let directory = self.args.standalone.clone().unwrap_or_default();
+        let reloader = Reloader::new(directory, self.manifests.clone(), Arc::new(running));
         self.shown.send_replace(Some(Shown {
+            config: reloader.standing(),
             pods: Arc::clone(&pods),
             kernel: Arc::new(datapath),
             pool: Arc::new(ipam),
             instance_id: instance.id.to_string(),
             instance_type: kind.id.to_string(),
         }));
+        self.tasks.part("reload", reloader.run(self.tasks.stop().clone()));
         self.serve(pods, reconciler, health);
         Ok(())
     }
@@ -314,22 +327,16 @@ impl StartingNode {
         Err(StartError::LostRecords { count, first, state })
     }
 
-    fn cloud(&self, region: &RegionId, metadata: Arc<Metadata>) -> Result<Client, StartError> {
+    fn cloud(&self, region: &RegionId) -> Result<Client, StartError> {
         let config = &self.manifests.config;
+        let metadata = Arc::clone(&self.metadata);
         let region = config.region.clone().map_or_else(|| region.clone(), RegionId::new);
-        let credentials = match &config.access_key {
-            Some(key) => {
-                Credentials::AccessKey(AccessKey { id: key.id.clone(), secret: key.secret.clone() })
-            }
-            None => Credentials::ram_role(metadata),
-        };
         let endpoints = Endpoints::new(&region, &self.args.endpoints())?;
-        let rate_limits = config.rate_limit.iter().map(|(action, limit)| (*action, *limit));
         Ok(Client::new(ClientOptions {
             region,
             endpoints,
-            credentials,
-            rate_limits: rate_limits.collect(),
+            credentials: live::credentials(config, metadata),
+            rate_limits: live::rate_limits(config),
             attempt_timeout: ClientOptions::ATTEMPT_TIMEOUT,
             repeat_for: ClientOptions::REPEAT_FOR,
         })?)
@@ -353,8 +360,8 @@ impl StartingNode {
         datapath: &Datapath,
         checkpoint: Checkpoint,
         contents: Contents,
+        pod_networkings: watch::Receiver<PodNetworkings>,
     ) -> Result<Arc<Pods>, StartError> {
-        let pod_networkings = self.manifests.pod_networkings.clone();
         let parts = Parts {
             addresses: Arc::new(Pool { ipam: ipam.clone(), pod_networkings }),
             network: Arc::new(datapath.clone()),

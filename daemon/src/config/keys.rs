@@ -32,9 +32,11 @@ The daemon's configuration: a JSON object, in the file `eni_conf` of the directo
 text mostly is. A wrong type or value ends the daemon with exit code 64 and a line that names file, key, value and rule. A key that nobody knows is a warning, with the nearest
 known one. Durations are Go's: `90s`, `2m`, `1h30m`.
 
-Column \"taken up\": `restart` keys are read at the start of the daemon, which disturbs no pod; `-` keys have no effect.
-Not built yet: live reload (today every change needs a restart), `credential_path`, and what
-`eni_tag_filter`, `eni_tag_block_list`, `ip_warm_up_size`, `idle_ip_reclaim_*`, `min_eni`, `eni_cap_*`, `eni_selection_policy`, `*_prefix*` and `backoff_override` mean.
+The directory is looked at every two seconds, also where a ConfigMap is mounted, and what has changed is taken up when two looks in a row see the same. Column \"taken up\": `live` is
+while the daemon runs: what is made, asked for and given back from then on follows the new value, and ENIs that are there keep what they have. `restart` waits for the daemon's
+next start, which disturbs no pod; a warning and `terwayctl status` name such keys until then. `-` has no effect. PodNetworkings are taken up live. A bad file changes nothing:
+an error names file, key, value and rule, and `terwayctl status` shows it until it is corrected.
+Not built yet is what `eni_tag_filter`, `eni_tag_block_list`, `ip_warm_up_size`, `idle_ip_reclaim_*`, `min_eni`, `eni_cap_*`, `eni_selection_policy`, `*_prefix*` and `backoff_override` mean.
 
 | key | type | default | taken up | meaning |
 |---|---|---|---|---|

@@ -175,8 +175,22 @@ pub(super) fn status(reply: &StatusReply) -> String {
         ("dropped", if dropped.is_empty() { "nothing".to_owned() } else { dropped.join(", ") }),
         ("foreign filters", or_none_ahead(&reply.foreign_filters_ahead)),
         ("last cloud error", reply.last_cloud_error.clone()),
+        ("config", config(reply)),
     ];
     two_columns(known.into_iter().chain([instance]).chain(ready).chain(facts))
+}
+
+/// A line for what is bad, and one for what waits.
+fn config(reply: &StatusReply) -> String {
+    let mut lines = Vec::new();
+    if !reply.config_refused.is_empty() {
+        let (seconds, why) = (reply.config_refused_seconds, &reply.config_refused);
+        lines.push(format!("refused since {seconds}s, the one before is in force: {why}"));
+    }
+    if !reply.config_restart.is_empty() {
+        lines.push(format!("waits for a restart: {}", reply.config_restart.join(", ")));
+    }
+    if lines.is_empty() { "in force".to_owned() } else { lines.join("\n") }
 }
 
 fn two_columns(facts: impl Iterator<Item = (&'static str, String)>) -> String {
@@ -403,6 +417,9 @@ mod tests {
                 "x on eth1 egress at 1, before vlan_tag at 50001".to_owned(),
                 "y on eth2 egress at 1, before vlan_tag at 50001".to_owned(),
             ],
+            config_refused: "/etc/eni/eni_conf: max_eni: 1 is too few".to_owned(),
+            config_refused_seconds: 61,
+            config_restart: vec!["ip_stack".to_owned(), "mark_mask".to_owned()],
             ..StatusReply::default()
         };
         insta::assert_snapshot!(status(&reply), @r#"
@@ -421,6 +438,8 @@ mod tests {
         foreign filters   x on eth1 egress at 1, before vlan_tag at 50001
                           y on eth2 egress at 1, before vlan_tag at 50001
         last cloud error  -
+        config            refused since 61s, the one before is in force: /etc/eni/eni_conf: max_eni: 1 is too few
+                          waits for a restart: ip_stack, mark_mask
         "#);
     }
 }

@@ -10,6 +10,7 @@ use model::{LinkIndex, TableId};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{DebugService, Kernel, Pool, Shown};
 use crate::api::access::Only;
@@ -19,6 +20,7 @@ use crate::ctl::{self, CtlError};
 use crate::datapath::{DatapathError, Direction, FilterView, RuleView};
 use crate::ipam::{AllocError, Snapshot};
 use crate::pods::tests::world::{World, add, soon};
+use crate::reload;
 use crate::tasks::Tasks;
 
 #[derive(Debug)]
@@ -105,10 +107,13 @@ impl Daemon {
     async fn serve(&self) {
         let pods = self.world.start_with(self.tasks.clone());
         pods.add(add("a"), soon()).await.unwrap();
+        let refused = reload::Refused { since: Instant::now(), why: "ip_stack: \"v5\"".to_owned() };
+        let standing = reload::Standing { refused: Some(refused), restart: vec!["mark_mask"] };
         self.shown.send_replace(Some(Shown {
             pods: Arc::clone(&pods),
             kernel: Arc::new(Fixed),
             pool: Arc::new(Fixed),
+            config: watch::Sender::new(standing).subscribe(),
             instance_id: "i-1".to_owned(),
             instance_type: "ecs.g7.4xlarge".to_owned(),
         }));
@@ -189,11 +194,22 @@ async fn everything_is_shown_under_stable_names() {
       ]
     }
     "#);
+}
+
+#[tokio::test]
+async fn the_status_is_shown_under_stable_names() {
+    let daemon = Daemon::start();
+    daemon.serve().await;
     let mut status = daemon.ctl("status").await.unwrap();
     status["uptime_seconds"] = Value::from(0);
     status["version"] = Value::from("");
     insta::assert_json_snapshot!(status, @r#"
     {
+      "config_refused": "ip_stack: \"v5\"",
+      "config_refused_seconds": 0,
+      "config_restart": [
+        "mark_mask"
+      ],
       "del_queue": 0,
       "drops": [
         {

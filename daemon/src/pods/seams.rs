@@ -12,6 +12,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use model::{EniId, LinkIndex, SandboxKey};
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
+use tokio::sync::watch;
 
 use crate::checkpoint::{Change, Checkpoint, CheckpointError};
 use crate::datapath::{Datapath, DatapathError, Pod, PodLink, PodSpec};
@@ -92,13 +93,13 @@ pub trait Journal: Debug + Send + Sync {
 pub struct Pool {
     /// The pool.
     pub ipam: Ipam,
-    /// Choose a pod's mode.
-    pub pod_networkings: PodNetworkings,
+    /// Choose a pod's mode; as of the last reload.
+    pub pod_networkings: watch::Receiver<PodNetworkings>,
 }
 
 impl Addresses for Pool {
     fn want(&self, annotations: &BTreeMap<String, String>) -> Result<Want, AllocError> {
-        self.pod_networkings.want(annotations)
+        self.pod_networkings.borrow().want(annotations)
     }
 
     fn allocate(

@@ -55,7 +55,7 @@ async fn keys_of_a_role_are_renewed_before_they_end_but_not_with_every_call() {
     for time in ["12:00:00", "17:44:00", "17:46:00", "17:46:10", "17:46:40"] {
         set_time(&format!("2026-11-20T{time}Z"));
         client.attach_eni(&attach(), within(5_000)).await.unwrap();
-        client.credentials.settled().await;
+        client.credentials().settled().await;
     }
     assert_eq!(session_tokens(&server).await, ["old", "old", "old", "new", "new"]);
     client.attach_eni(&attach(), within(5_000)).await.unwrap();
@@ -71,7 +71,7 @@ async fn keys_that_could_not_be_renewed_serve_to_their_end() {
     metadata.reset().await;
     set_time("2026-11-20T17:59:00Z");
     client.attach_eni(&attach(), within(5_000)).await.unwrap();
-    client.credentials.settled().await;
+    client.credentials().settled().await;
     client.attach_eni(&attach(), within(5_000)).await.unwrap();
     assert_eq!(requests(&metadata).await.len(), 1, "it is not asked with every call");
     set_time("2026-11-20T18:00:00Z");
@@ -167,4 +167,20 @@ async fn when_no_source_has_keys_each_says_why() {
     let CloudError::Credentials { source, .. } = &error else { panic!("{error:?}") };
     insta::assert_snapshot!(source, @"no usable credentials: token file /nowhere/token-config: it cannot be read (No such file or directory (os error 2)); renew the secret addon.network.token, or correct credential_path; no keys of a RAM role; attach one to the instance, or set access_key: metadata /latest/api/token: not found");
     assert!(requests(&server).await.is_empty());
+}
+
+#[tokio::test]
+async fn keys_that_are_changed_sign_the_next_call() {
+    let server = cloud(&[DONE, DONE]).await;
+    let client = client(&server.uri());
+    client.delete_eni(&EniId::new("eni-1"), within(5_000)).await.unwrap();
+    let key = crate::AccessKey { id: "AK2".to_owned(), secret: "open".into() };
+    client.set_credentials(Credentials::AccessKey(key));
+    client.delete_eni(&EniId::new("eni-1"), within(5_000)).await.unwrap();
+    let requests = requests(&server).await;
+    for (request, id) in requests.iter().zip(["AK", "AK2"]) {
+        let authorization = header(request, "authorization");
+        assert!(authorization.contains(&format!("Credential={id},")), "{authorization}");
+    }
+    assert_eq!(requests.len(), 2);
 }

@@ -19,7 +19,9 @@ fn pods_that_were_turned_away_are_served_once_the_limit_is_raised() {
     let refused: Vec<u8> = (0..12).filter(|n| world.refusal(*n).is_some()).collect();
     assert_eq!(refused.len(), 2, "an ENI holds ten");
     reconfigured(&mut world, r#""max_eni": 2,"#);
-    refused.iter().for_each(|n| world.add(*n, false, SECOND * 30));
+    for n in &refused {
+        world.add(*n, false, SECOND * 30);
+    }
     reconfigured(&mut world, r#""max_eni": 2,"#);
     assert!((0..12).all(|n| world.allocation(n).is_some()), "{:?}", world.callers);
 }

@@ -1,0 +1,55 @@
+//! What a running daemon does with another configuration.
+
+use std::sync::Arc;
+
+use cloud::{AccessKey, Client, Credentials, Metadata, RateLimits};
+use tokio::sync::watch;
+
+use crate::config::{Changes, Config};
+use crate::ipam::Ipam;
+use crate::reload::TakeUp;
+use crate::standalone::PodNetworkings;
+
+/// Who works by the configuration.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) ipam: Ipam,
+    pub(super) cloud: Arc<Client>,
+    pub(super) metadata: Arc<Metadata>,
+    pub(super) pod_networkings: watch::Sender<PodNetworkings>,
+}
+
+impl TakeUp for Running {
+    fn take_up(&self, config: &Config, pod_networkings: &PodNetworkings, changes: &Changes) {
+        self.cloud.set_rate_limits(&rate_limits(config));
+        // Not without need: a role's keys would be asked for again.
+        if changes.live.iter().any(|change| CREDENTIALS.contains(&change.key)) {
+            self.cloud.set_credentials(credentials(config, Arc::clone(&self.metadata)));
+        }
+        // The pool knows a PodNetworking before a pod can choose it.
+        self.ipam.reconfigure(config.clone(), pod_networkings.clone());
+        self.pod_networkings.send_replace(pod_networkings.clone());
+    }
+}
+
+/// Keys of [`credentials`].
+const CREDENTIALS: [&str; 3] = ["access_key", "access_secret", "credential_path"];
+
+/// The first usable wins: key of a user, token file, RAM role.
+pub(super) fn credentials(config: &Config, metadata: Arc<Metadata>) -> Credentials {
+    let key = config.access_key.as_ref().map(|key| {
+        Credentials::AccessKey(AccessKey { id: key.id.clone(), secret: key.secret.clone() })
+    });
+    let file = config.credential_path.as_ref().map(Credentials::token_file);
+    let role = Credentials::ram_role(metadata);
+    match (key, file) {
+        // It has always keys: nothing is asked of the others.
+        (Some(key), _) => key,
+        (None, Some(file)) => Credentials::first_of(vec![file, role]),
+        (None, None) => role,
+    }
+}
+
+pub(super) fn rate_limits(config: &Config) -> RateLimits {
+    config.rate_limit.iter().map(|(action, limit)| (*action, *limit)).collect()
+}
