@@ -12,6 +12,7 @@ mod kernel;
 mod names;
 mod reaper;
 mod repair;
+mod rest;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,6 @@ pub use crate::bpf::Direction;
 use actor::{Actor, Threads};
 pub use error::DatapathError;
 use kernel::survey::{self, Survey};
-use kernel::users::Uses;
 use repair::Mended;
 use types::{Dev, Verdict};
 
@@ -294,44 +294,6 @@ impl Datapath {
     pub async fn del_pod(&self, pod: &Pod) -> Result<(), DatapathError> {
         let pod = pod.clone();
         self.0.owner.ask(move |actor| actor.del_pod(&pod)).await?
-    }
-
-    /// Removes the tombstones of addresses that have rested.
-    pub async fn bury(&self, addresses: &[IpPair]) -> Result<(), DatapathError> {
-        let addresses: BTreeSet<IpAddr> = addresses.iter().flat_map(|pair| pair.iter()).collect();
-        self.0.owner.ask(move |actor| actor.bury(&addresses)).await?
-    }
-
-    /// Which of these addresses are in use on this node, by the kernel's word of now: on a link,
-    /// directly behind one, in a rule of ours, or in the maps (tombstones apart).
-    pub async fn users(&self, addresses: Vec<IpAddr>) -> Result<BTreeSet<IpAddr>, DatapathError> {
-        let uses = self.uses().await?;
-        Ok(uses.of(&addresses.into_iter().collect()))
-    }
-
-    /// Addresses of the pods whose frames leave by this ENI, by the kernel's word of now. An ENI
-    /// that was not set (or was removed) has no table and no mark here: nobody's do.
-    pub async fn eni_users(&self, id: &EniId) -> Result<BTreeSet<IpAddr>, DatapathError> {
-        let id = id.clone();
-        let marks = self.0.owner.ask(move |actor| actor.eni_marks(&id)).await?;
-        let Some((mac, mark)) = marks else { return Ok(BTreeSet::new()) };
-        Ok(self.uses().await?.behind(mac, mark))
-    }
-
-    async fn uses(&self) -> Result<Uses, DatapathError> {
-        let allowed = self.0.owner.ask(|actor| actor.allowed()).await??;
-        self.0.reader.ask(move |()| Uses::read(allowed)).await?
-    }
-
-    /// The addresses that have a tombstone.
-    pub async fn tombstones(&self) -> Result<Vec<IpAddr>, DatapathError> {
-        self.0.owner.ask(|actor| actor.tombstones()).await
-    }
-
-    /// Which addresses may have a tombstone. Others that a crash left are not taken over by
-    /// [`restore`](Self::restore), and the repair after it buries them.
-    pub async fn expect_tombstones(&self, of: BTreeSet<IpAddr>) -> Result<(), DatapathError> {
-        self.0.owner.ask(move |actor| actor.expected_tombstones = of).await
     }
 
     /// Links of pods that stand and are of none of these sandboxes.

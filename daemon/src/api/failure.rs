@@ -105,6 +105,7 @@ fn datapath(error: &DatapathError) -> Reason {
         | DatapathError::Stopped => Reason::TryAgainLater,
         DatapathError::Unsupported { .. } => Reason::KernelFeatureMissing,
         DatapathError::NoPrimary(_)
+        | DatapathError::Owned { .. }
         | DatapathError::Refused { .. }
         | DatapathError::Read { .. }
         | DatapathError::Bpf { .. } => Reason::Unspecified,

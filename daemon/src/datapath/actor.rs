@@ -7,7 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use model::{EniId, LinkIndex, Mac, Mark, SandboxKey};
+use model::{EniId, LinkIndex, Mac, SandboxKey};
 use tokio::sync::watch;
 
 use super::desired::{self, Eni, Node, PodNetwork, Tombstone};
@@ -15,7 +15,6 @@ use super::diff::diff;
 use super::error::{first, refused};
 use super::foreign::{Ahead, Seen};
 use super::kernel::survey::{self, Link, Scope, Survey};
-use super::kernel::users::Allowed;
 use super::kernel::watch::{Told, Watched};
 use super::kernel::{Failure, Kernel, KernelError, OnError, has_ipv6};
 use super::reaper::Reaper;
@@ -42,6 +41,8 @@ pub(super) struct Threads {
     pub(super) owner: Worker<Actor>,
     /// Only reads, beside the owner.
     pub(super) reader: Worker<()>,
+    /// Makes the kernel forget addresses that rest: with many connections that takes long.
+    pub(super) forgetter: Worker<()>,
     pub(super) reaper: Reaper,
     pub(super) changes: watch::Receiver<Changes>,
     pub(super) links: watch::Receiver<u64>,
@@ -111,6 +112,7 @@ pub(super) fn start(options: &Options) -> Result<Threads, DatapathError> {
     Ok(Threads {
         owner: Worker::start("datapath", actor).map_err(&failed)?,
         reader: Worker::start("datapath-reader", ()).map_err(&failed)?,
+        forgetter: Worker::start("datapath-forget", ()).map_err(&failed)?,
         reaper,
         changes: heard,
         links: seen,
@@ -154,7 +156,7 @@ impl Actor {
     }
 
     /// Forgets what is not desired any more, before it is taken away.
-    fn forget(&mut self, less: &State, instead: &State) {
+    pub(super) fn forget(&mut self, less: &State, instead: &State) {
         self.generation += 1;
         let mut watched = self.watched();
         less.node.keys().for_each(|slot| _ = watched.desired.node.remove(slot));
@@ -183,7 +185,7 @@ impl Actor {
         desired::desired(&self.node, &self.found_enis(), &pods, &self.tombstones)
     }
 
-    fn run(&mut self, owner: &dyn Display, ops: &[Op]) -> Result<(), DatapathError> {
+    pub(super) fn run(&mut self, owner: &dyn Display, ops: &[Op]) -> Result<(), DatapathError> {
         first(owner, self.kernel.run(ops, OnError::Continue, Point::EniStep))
     }
 
@@ -396,34 +398,6 @@ impl Actor {
         let mut failures = self.kernel.run(&ops, OnError::Continue, Point::DelStep);
         failures.retain(|failure| matches!(failure.error, KernelError::Refused(_)));
         failures
-    }
-
-    pub(super) fn bury(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), DatapathError> {
-        let of_them = |stone: &Tombstone| addresses.contains(&stone.address);
-        let enis = self.found_enis();
-        let stones: Vec<Tombstone> =
-            self.tombstones.iter().filter(|stone| of_them(stone)).cloned().collect();
-        self.tombstones.retain(|stone| !of_them(stone));
-        let before = stones.iter().filter_map(|stone| desired::tombstone(&enis, stone));
-        let before = State { node: objects(before), ..State::default() };
-        self.forget(&before, &State::default());
-        self.run(&"addresses that have rested", &diff(&before, &State::default()))
-    }
-
-    /// What the programs let through, as the maps have it.
-    pub(super) fn allowed(&self) -> Result<Allowed, DatapathError> {
-        let what = "cannot read the maps";
-        Allowed::read(&self.kernel.bpf)
-            .map_err(|source| DatapathError::Bpf { what: what.into(), source })
-    }
-
-    /// What tells the ENI's pods from others'.
-    pub(super) fn eni_marks(&self, id: &EniId) -> Option<(Mac, Mark)> {
-        self.enis.get(id).map(|(spec, _)| (spec.mac, spec.mark))
-    }
-
-    pub(super) fn tombstones(&self) -> Vec<IpAddr> {
-        self.tombstones.iter().map(|stone| stone.address).collect()
     }
 
     /// These pods are there, as far as we know. Tombstones are read back from the map.

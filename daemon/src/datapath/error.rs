@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,6 +75,14 @@ pub enum DatapathError {
     /// No such pod here.
     #[error("sandbox {0} has no network here")]
     UnknownPod(SandboxKey),
+    /// An address is to be buried and is not free.
+    #[error("{address} belongs to sandbox {key} and cannot be buried; remove the sandbox first")]
+    Owned {
+        /// Which.
+        address: IpAddr,
+        /// Whose.
+        key: Box<SandboxKey>,
+    },
     /// The kernel lacks what we need.
     #[error("the kernel cannot do this: {what}; needed is {feature}")]
     Unsupported {

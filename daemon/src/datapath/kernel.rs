@@ -1,5 +1,7 @@
 //! The kernel: runs ops. What it holds is read by [`survey`].
 
+mod conntrack;
+pub(crate) mod forget;
 mod read;
 mod socket;
 pub(crate) mod survey;

@@ -236,21 +236,24 @@ pub(crate) fn rule(message: &RuleMessage) -> Option<Rule> {
     Some(Rule { family, priority, selector, verdict })
 }
 
+/// Whose neighbour it is.
+pub(crate) fn destination(message: &NeighbourMessage) -> Option<IpAddr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some((*v4).into()),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some((*v6).into()),
+        _ => None,
+    })
+}
+
 /// The place of a neighbour, and what is there if it is permanent and ours.
 pub(crate) fn neighbour(
     message: &NeighbourMessage,
     names: &Names,
 ) -> Option<(Slot, Option<Object>)> {
     let index = LinkIndex::try_from(message.header.ifindex).ok()?;
-    let (mut address, mut mac, mut protocol) = (None, None, None);
+    let (mut mac, mut protocol) = (None, None);
     for attribute in &message.attributes {
         match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => {
-                address = Some((*v4).into());
-            }
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
-                address = Some((*v6).into());
-            }
             NeighbourAttribute::LinkLayerAddress(bytes) => {
                 mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac::new);
             }
@@ -260,7 +263,8 @@ pub(crate) fn neighbour(
     }
     let ours = protocol == Some(RouteProtocol::from(PROTOCOL))
         && message.header.state == NeighbourState::Permanent;
-    let (address, dev) = (address?, Dev { index, name: names.get(&index)?.clone() });
+    let address = destination(message)?;
+    let dev = Dev { index, name: names.get(&index)?.clone() };
     let object = mac.filter(|_| ours).map(|mac| Object::Neighbour(dev, address, mac));
     Some((Slot::Neighbour(index, address), object))
 }

@@ -1,13 +1,15 @@
-//! A blocking rtnetlink socket: batches whose every ACK is checked, and dumps that are whole.
+//! A blocking netlink socket: batches whose every ACK is checked, and dumps that are whole.
 //!
 //! The kernel answers a request while it is sent, so nothing here waits for long; and a socket
 //! stays in the namespace it was opened in.
 
 use std::io;
+use std::marker::PhantomData;
 
 use netlink_packet_core::{
     ErrorMessage, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
-    NetlinkMessage, NetlinkPayload, NlasIterator,
+    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    NlasIterator,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -26,45 +28,54 @@ const HEADER: usize = 16;
 
 /// One request and its flags beside `NLM_F_REQUEST` and `NLM_F_ACK`.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
-    pub(crate) message: RouteNetlinkMessage,
+pub(crate) struct Request<M = RouteNetlinkMessage> {
+    pub(crate) message: M,
     pub(crate) flags: u16,
 }
 
-impl Request {
-    pub(crate) const fn new(message: RouteNetlinkMessage, flags: u16) -> Self {
+impl<M> Request<M> {
+    pub(crate) const fn new(message: M, flags: u16) -> Self {
         Self { message, flags }
     }
 }
 
-/// An open socket in one namespace.
+/// An open socket in one namespace, for messages of one kind.
 #[derive(Debug)]
-pub(crate) struct Socket {
+pub(crate) struct Socket<M = RouteNetlinkMessage> {
     raw: RawSocket,
     sequence: u32,
     buffer: Vec<u8>,
+    messages: PhantomData<M>,
 }
 
 impl Socket {
-    /// Opens a socket in the namespace of the calling thread.
+    /// Opens an rtnetlink socket in the namespace of the calling thread.
     pub(crate) fn open() -> io::Result<Self> {
-        let mut raw = RawSocket::new(NETLINK_ROUTE)?;
+        Self::of(NETLINK_ROUTE)
+    }
+}
+
+impl<M: NetlinkSerializable + NetlinkDeserializable + Clone> Socket<M> {
+    /// Opens a socket of this protocol in the namespace of the calling thread.
+    pub(crate) fn of(protocol: isize) -> io::Result<Self> {
+        let mut raw = RawSocket::new(protocol)?;
         raw.bind_auto()?;
         raw.connect(&SocketAddr::new(0, 0))?;
         // An ACK without the request repeated, errors with a text, filters of dumps honoured.
         raw.set_cap_ack(true)?;
         raw.set_ext_ack(true)?;
         raw.set_netlink_get_strict_chk(true)?;
-        Ok(Self { raw, sequence: 0, buffer: Vec::with_capacity(RECEIVE) })
+        let buffer = Vec::with_capacity(RECEIVE);
+        Ok(Self { raw, sequence: 0, buffer, messages: PhantomData })
     }
 
     /// Runs all requests, in order, whatever becomes of those before; says what became of each.
     /// An error of its own is one of the socket, not of a request.
-    pub(crate) fn run(&mut self, requests: Vec<Request>) -> io::Result<Vec<io::Result<()>>> {
+    pub(crate) fn run(&mut self, requests: Vec<Request<M>>) -> io::Result<Vec<io::Result<()>>> {
         let mut results = Vec::with_capacity(requests.len());
         let mut requests = requests.into_iter();
         loop {
-            let batch: Vec<Request> = requests.by_ref().take(BATCH).collect();
+            let batch: Vec<Request<M>> = requests.by_ref().take(BATCH).collect();
             if batch.is_empty() {
                 return Ok(results);
             }
@@ -75,12 +86,12 @@ impl Socket {
     }
 
     /// Runs one request.
-    pub(crate) fn run_one(&mut self, request: Request) -> io::Result<()> {
+    pub(crate) fn run_one(&mut self, request: Request<M>) -> io::Result<()> {
         self.run(vec![request])?.into_iter().collect()
     }
 
     /// Asks for one object.
-    pub(crate) fn get(&mut self, message: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
+    pub(crate) fn get(&mut self, message: M) -> io::Result<M> {
         let sequence = self.send(vec![Request::new(message, 0)], 0)?;
         loop {
             for message in self.receive()? {
@@ -96,25 +107,21 @@ impl Socket {
     }
 
     /// Asks for all objects; again when they changed meanwhile.
-    pub(crate) fn dump(
-        &mut self,
-        message: &RouteNetlinkMessage,
-    ) -> io::Result<Vec<RouteNetlinkMessage>> {
-        for _ in 1..DUMP_ATTEMPTS {
-            let (found, whole) = self.dump_once(message)?;
-            if whole {
-                return Ok(found);
+    pub(crate) fn dump(&mut self, message: &M) -> io::Result<Vec<M>> {
+        let mut found = Vec::new();
+        for _ in 0..DUMP_ATTEMPTS {
+            found.clear();
+            if self.dump_each(message, |one| found.push(one))? {
+                break;
             }
         }
-        Ok(self.dump_once(message)?.0)
+        Ok(found)
     }
 
-    fn dump_once(
-        &mut self,
-        message: &RouteNetlinkMessage,
-    ) -> io::Result<(Vec<RouteNetlinkMessage>, bool)> {
+    /// Asks for all objects, once, and looks at each; says whether they stayed as they were.
+    pub(crate) fn dump_each(&mut self, message: &M, mut look: impl FnMut(M)) -> io::Result<bool> {
         let sequence = self.send(vec![Request::new(message.clone(), NLM_F_DUMP)], 0)?;
-        let (mut found, mut whole) = (Vec::new(), true);
+        let mut whole = true;
         loop {
             for message in self.receive()? {
                 if message.header.sequence_number != sequence {
@@ -122,11 +129,11 @@ impl Socket {
                 }
                 whole &= message.header.flags & NLM_F_DUMP_INTR == 0;
                 match message.payload {
-                    NetlinkPayload::InnerMessage(inner) => found.push(inner),
+                    NetlinkPayload::InnerMessage(inner) => look(inner),
                     NetlinkPayload::Done(done) if done.code != 0 => {
                         return Err(io::Error::from_raw_os_error(done.code.abs()));
                     }
-                    NetlinkPayload::Done(_) => return Ok((found, whole)),
+                    NetlinkPayload::Done(_) => return Ok(whole),
                     NetlinkPayload::Error(error) => {
                         return Err(refusal(&error, message.header.flags));
                     }
@@ -137,14 +144,15 @@ impl Socket {
     }
 
     /// Sends all in one go; the number of the first.
-    fn send(&mut self, requests: Vec<Request>, flags: u16) -> io::Result<u32> {
+    fn send(&mut self, requests: Vec<Request<M>>, flags: u16) -> io::Result<u32> {
         let first = self.sequence.wrapping_add(1);
         let mut bytes = Vec::new();
         for Request { message, flags: own } in requests {
             self.sequence = self.sequence.wrapping_add(1);
-            let mut message = NetlinkMessage::from(message);
-            message.header.flags = NLM_F_REQUEST | flags | own;
-            message.header.sequence_number = self.sequence;
+            let mut header = NetlinkHeader::default();
+            header.flags = NLM_F_REQUEST | flags | own;
+            header.sequence_number = self.sequence;
+            let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
             message.finalize();
             let start = bytes.len();
             bytes.resize(start + message.buffer_len().next_multiple_of(4), 0);
@@ -180,7 +188,7 @@ impl Socket {
         Ok(())
     }
 
-    fn receive(&mut self) -> io::Result<Vec<NetlinkMessage<RouteNetlinkMessage>>> {
+    fn receive(&mut self) -> io::Result<Vec<NetlinkMessage<M>>> {
         self.buffer.clear();
         self.raw.recv(&mut self.buffer, 0)?;
         Ok(parse(&self.buffer))
@@ -189,7 +197,7 @@ impl Socket {
 
 /// The messages in what was received at once. What cannot be understood is none of ours: others
 /// may have objects of kinds that are newer than this program.
-pub(crate) fn parse(mut bytes: &[u8]) -> Vec<NetlinkMessage<RouteNetlinkMessage>> {
+pub(crate) fn parse<M: NetlinkDeserializable>(mut bytes: &[u8]) -> Vec<NetlinkMessage<M>> {
     let mut messages = Vec::new();
     while let Some(length) = bytes.first_chunk::<4>() {
         let length = usize::try_from(u32::from_ne_bytes(*length)).unwrap_or(usize::MAX);

@@ -69,7 +69,7 @@ struct PodSurvey {
     sysctls: Vec<(Sysctl, u8)>,
 }
 
-fn failed(what: &'static str) -> impl Fn(io::Error) -> DatapathError {
+pub(super) fn failed(what: &'static str) -> impl Fn(io::Error) -> DatapathError {
     move |source| DatapathError::Read { what, source }
 }
 
@@ -81,31 +81,6 @@ pub(crate) fn links() -> Result<Vec<Link>, DatapathError> {
 /// All rules of ours in the caller's namespace.
 pub(crate) fn rules() -> Result<Vec<Rule>, DatapathError> {
     Socket::open().and_then(|mut socket| read_rules(&mut socket)).map_err(failed("rules"))
-}
-
-/// What leads to addresses, whoever made it.
-#[derive(Debug)]
-pub(crate) struct Ways {
-    pub(crate) links: Vec<Link>,
-    pub(crate) configured: Vec<LinkAddress>,
-    pub(crate) routes: Vec<Route>,
-    /// Only ours.
-    pub(crate) rules: Vec<Rule>,
-}
-
-/// What leads to addresses in the caller's namespace.
-pub(crate) fn ways() -> Result<Ways, DatapathError> {
-    let mut socket = Socket::open().map_err(failed("links"))?;
-    let links = read_links(&mut socket).map_err(failed("links"))?;
-    let names = by_index(&links);
-    let routes = dump_routes(&mut socket, RouteProtocol::Unspec).map_err(failed("routes"))?;
-    let routes = routes.iter().filter_map(|route| read::route(route, &names));
-    Ok(Ways {
-        routes: routes.map(|(route, _)| route).collect(),
-        configured: read_addresses(&mut socket).map_err(failed("addresses"))?,
-        rules: read_rules(&mut socket).map_err(failed("rules"))?,
-        links,
-    })
 }
 
 /// The filters on these links.
@@ -358,11 +333,11 @@ fn chain(error: &dyn std::error::Error) -> String {
     format!("{error}{source}")
 }
 
-fn by_index(links: &[Link]) -> Names {
+pub(super) fn by_index(links: &[Link]) -> Names {
     links.iter().map(|link| (link.dev.index, link.dev.name.clone())).collect()
 }
 
-fn read_links(socket: &mut Socket) -> io::Result<Vec<Link>> {
+pub(super) fn read_links(socket: &mut Socket) -> io::Result<Vec<Link>> {
     let mut ask = LinkMessage::default();
     // Counters make most of the answer.
     ask.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
@@ -374,7 +349,7 @@ fn read_links(socket: &mut Socket) -> io::Result<Vec<Link>> {
     Ok(links.collect())
 }
 
-fn read_addresses(socket: &mut Socket) -> io::Result<Vec<LinkAddress>> {
+pub(super) fn read_addresses(socket: &mut Socket) -> io::Result<Vec<LinkAddress>> {
     let found = socket.dump(&Message::GetAddress(AddressMessage::default()))?;
     let addresses = found.iter().filter_map(|message| match message {
         Message::NewAddress(address) => read::address(address),
@@ -402,7 +377,10 @@ fn read_advertised(socket: &mut Socket, names: &Names) -> io::Result<BTreeSet<If
     Ok(links)
 }
 
-fn dump_routes(socket: &mut Socket, protocol: RouteProtocol) -> io::Result<Vec<RouteMessage>> {
+pub(super) fn dump_routes(
+    socket: &mut Socket,
+    protocol: RouteProtocol,
+) -> io::Result<Vec<RouteMessage>> {
     let mut routes = Vec::new();
     for family in FAMILIES {
         let mut ask = RouteMessage::default();
@@ -417,7 +395,7 @@ fn dump_routes(socket: &mut Socket, protocol: RouteProtocol) -> io::Result<Vec<R
     Ok(routes)
 }
 
-fn read_rules(socket: &mut Socket) -> io::Result<Vec<Rule>> {
+pub(super) fn read_rules(socket: &mut Socket) -> io::Result<Vec<Rule>> {
     let mut rules = Vec::new();
     for family in FAMILIES {
         let mut ask = RuleMessage::default();
@@ -432,13 +410,20 @@ fn read_rules(socket: &mut Socket) -> io::Result<Vec<Rule>> {
 }
 
 fn read_neighbours(socket: &mut Socket, names: &Names) -> io::Result<Vec<Object>> {
+    let known = neighbours(socket)?;
+    let ours = known.iter().filter_map(|neighbour| read::neighbour(neighbour, names)?.1);
+    Ok(ours.collect())
+}
+
+/// All neighbours, whoever made them.
+pub(crate) fn neighbours(socket: &mut Socket) -> io::Result<Vec<NeighbourMessage>> {
     let mut all = Vec::new();
     for family in FAMILIES {
         let mut ask = NeighbourMessage::default();
         ask.header.family = family;
         let found = or_none(socket.dump(&Message::GetNeighbour(ask)))?;
-        all.extend(found.iter().filter_map(|message| match message {
-            Message::NewNeighbour(neighbour) => read::neighbour(neighbour, names)?.1,
+        all.extend(found.into_iter().filter_map(|message| match message {
+            Message::NewNeighbour(neighbour) => Some(neighbour),
             _ => None,
         }));
     }
