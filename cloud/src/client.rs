@@ -1,6 +1,6 @@
 //! [`Ecs`] by the real API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{Ipv4Network, Ipv6Network};
@@ -10,6 +10,7 @@ use crate::answer::{
     AssignedV4, AssignedV4Prefixes, AssignedV6, AssignedV6Prefixes, DescribedInstanceTypes,
     DescribedVSwitches, Done, Misread, NetworkInterface, NetworkInterfaces,
 };
+use crate::bounds;
 use crate::request::{self, List, Parameters};
 use crate::{
     Action, AssignAddresses, AssignPrefixes, AttachEni, CallOptions, Client, CloudError, CreateEni,
@@ -22,6 +23,7 @@ impl Ecs for Client {
         request: &CreateEni,
         options: CallOptions,
     ) -> Result<Eni, CloudError> {
+        bounds::create_eni(request)?;
         let parameters = request::create_eni(&self.region, request);
         let action = Action::CreateNetworkInterface;
         self.call(action, &parameters, options, NetworkInterface::read).await
@@ -32,21 +34,21 @@ impl Ecs for Client {
         filter: &EniFilter,
         options: CallOptions,
     ) -> Result<Vec<Eni>, CloudError> {
+        bounds::describe_enis(filter)?;
         let all = request::describe_enis(&self.region, filter);
         let mut enis = BTreeMap::new();
         let mut token: Option<String> = None;
+        let mut seen = BTreeSet::new();
         loop {
             let page = all.clone().with_some("NextToken", token.as_ref());
             let action = Action::DescribeNetworkInterfaces;
             let (found, next) = self.call(action, &page, options, NetworkInterfaces::read).await?;
             enis.extend(found.into_iter().map(|eni| (eni.id.clone(), eni)));
-            if next.is_none() {
-                return Ok(enis.into_values().collect());
+            let Some(next) = next else { return Ok(enis.into_values().collect()) };
+            if !seen.insert(next.clone()) {
+                return Err(same_page(action, next));
             }
-            if next == token {
-                return Err(same_page(action, next.unwrap_or_default()));
-            }
-            token = next;
+            token = Some(next);
         }
     }
 
@@ -80,6 +82,7 @@ impl Ecs for Client {
         request: &AssignAddresses<Ipv4Addr>,
         options: CallOptions,
     ) -> Result<Vec<Ipv4Addr>, CloudError> {
+        bounds::assign(List::V4, request)?;
         let parameters = request::assign(&self.region, List::V4, request);
         let action = Action::AssignPrivateIpAddresses;
         self.call(action, &parameters, options, AssignedV4::read).await
@@ -91,6 +94,7 @@ impl Ecs for Client {
         addresses: &[Ipv4Addr],
         options: CallOptions,
     ) -> Result<(), CloudError> {
+        bounds::unassign(List::V4, addresses)?;
         let parameters = request::unassign(&self.region, List::V4, eni, addresses);
         let result = self.act(Action::UnassignPrivateIpAddresses, &parameters, options).await;
         unless_gone(result, unassigned(addresses))
@@ -101,6 +105,7 @@ impl Ecs for Client {
         request: &AssignAddresses<Ipv6Addr>,
         options: CallOptions,
     ) -> Result<Vec<Ipv6Addr>, CloudError> {
+        bounds::assign(List::V6, request)?;
         let parameters = request::assign(&self.region, List::V6, request);
         self.call(Action::AssignIpv6Addresses, &parameters, options, AssignedV6::read).await
     }
@@ -111,6 +116,7 @@ impl Ecs for Client {
         addresses: &[Ipv6Addr],
         options: CallOptions,
     ) -> Result<(), CloudError> {
+        bounds::unassign(List::V6, addresses)?;
         let parameters = request::unassign(&self.region, List::V6, eni, addresses);
         let result = self.act(Action::UnassignIpv6Addresses, &parameters, options).await;
         unless_gone(result, unassigned(addresses))
@@ -121,6 +127,7 @@ impl Ecs for Client {
         request: &AssignPrefixes,
         options: CallOptions,
     ) -> Result<Vec<Ipv4Network>, CloudError> {
+        bounds::assign_prefixes(List::V4_PREFIXES, request)?;
         let parameters = request::assign_prefixes(&self.region, List::V4_PREFIXES, request);
         let action = Action::AssignPrivateIpAddresses;
         self.call(action, &parameters, options, AssignedV4Prefixes::read).await
@@ -132,6 +139,7 @@ impl Ecs for Client {
         prefixes: &[Ipv4Network],
         options: CallOptions,
     ) -> Result<(), CloudError> {
+        bounds::unassign(List::V4_PREFIXES, prefixes)?;
         let parameters = request::unassign(&self.region, List::V4_PREFIXES, eni, prefixes);
         let result = self.act(Action::UnassignPrivateIpAddresses, &parameters, options).await;
         unless_gone(result, unassigned(prefixes))
@@ -142,6 +150,7 @@ impl Ecs for Client {
         request: &AssignPrefixes,
         options: CallOptions,
     ) -> Result<Vec<Ipv6Network>, CloudError> {
+        bounds::assign_prefixes(List::V6_PREFIXES, request)?;
         let parameters = request::assign_prefixes(&self.region, List::V6_PREFIXES, request);
         self.call(Action::AssignIpv6Addresses, &parameters, options, AssignedV6Prefixes::read).await
     }
@@ -152,6 +161,7 @@ impl Ecs for Client {
         prefixes: &[Ipv6Network],
         options: CallOptions,
     ) -> Result<(), CloudError> {
+        bounds::unassign(List::V6_PREFIXES, prefixes)?;
         let parameters = request::unassign(&self.region, List::V6_PREFIXES, eni, prefixes);
         let result = self.act(Action::UnassignIpv6Addresses, &parameters, options).await;
         unless_gone(result, unassigned(prefixes))
@@ -221,6 +231,6 @@ fn is_gone(error: &CloudError, things: &[Thing]) -> bool {
 }
 
 fn same_page(action: Action, token: String) -> CloudError {
-    let reason = "NextToken is the same as before".to_owned();
-    CloudError::Garbage { action, status: 200, reason, body: token }
+    let reason = "NextToken is one of before".to_owned();
+    CloudError::Garbage { action, status: 200, reason, body: token, last: None }
 }

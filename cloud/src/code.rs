@@ -17,7 +17,7 @@ pub(crate) fn meaning(action: Action, code: &str, status: u16, vswitch: Option<&
         | "MaxEniIpv6IpsCountExceeded" => Meaning::V6Quota,
         "MaxEniCountExceeded" | "SecurityGroupInstanceLimitExceed" => Meaning::AccountQuota,
         "InvalidIp.IpAssigned" => Meaning::AddressTaken,
-        "Operation.Conflict" => Meaning::Conflict,
+        "Operation.Conflict" | "IdempotentProcessing" => Meaning::Conflict,
         "InvalidEniId.NotFound" => Meaning::NotFound(Thing::Eni),
         "InvalidEcsId.NotFound" | "InvalidInstanceId.NotFound" => {
             Meaning::NotFound(Thing::Instance)
@@ -89,6 +89,9 @@ mod tests {
             ("ServiceUnavailable", 503, Meaning::Unavailable),
             ("Odd", 502, Meaning::Unavailable),
             ("Operation.Conflict", 403, Meaning::Conflict),
+            ("IdempotentProcessing", 400, Meaning::Conflict),
+            ("Ipv4CountExceeded", 403, Meaning::V4Quota),
+            ("Ipv6CountExceeded", 403, Meaning::V6Quota),
             ("IdempotentFailed", 400, Meaning::TokenMismatch),
             ("IdempotentParameterMismatch", 400, Meaning::TokenMismatch),
             ("InvalidEniId.NotFound", 404, Meaning::NotFound(Thing::Eni)),

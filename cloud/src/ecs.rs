@@ -15,7 +15,14 @@ use crate::{CallOptions, ClientToken, CloudError, Eni, EniKind, EniStatus};
 /// One instance is shared by all tasks (`Arc<impl Ecs>`). Every call ends by its deadline. A call that
 /// fails for a passing reason is repeated until then with the same token; so the deadline is also
 /// the caller's word on how patient it is.
-/// [`CloudError::outcome`] says whether a failed write may have had an effect.
+/// [`CloudError::outcome`] says whether a failed write may have had an effect. What breaks a limit
+/// that the API has for one call is refused before it is sent ([`CloudError::NotSent`]).
+///
+/// A call may be dropped at any time; its place in the queue of a budget is then free. A write that
+/// was on its way may have been performed, or may be later: it is as after [`crate::Outcome::Unknown`].
+/// Nothing of it is lost, for its token is the caller's: the same request asked again with the same
+/// token is the same intent, and is answered with what the first one did. What has no token
+/// (attach, detach, delete, unassign) may be asked again, or described.
 pub trait Ecs: Send + Sync + 'static {
     /// Makes an ENI; it is `Available` in the answer, with its addresses.
     fn create_eni(

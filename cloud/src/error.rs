@@ -40,7 +40,10 @@ pub enum CloudError {
         source: Transport,
     },
     /// An answer that is not one: no JSON, a field missing or of another form.
-    #[error("{action}: answer with status {status} not understood ({reason}): {body:?}")]
+    #[error(
+        "{action}: answer with status {status} not understood ({reason}): {body:?}{}",
+        after(last.as_deref())
+    )]
     Garbage {
         /// What was asked.
         action: Action,
@@ -50,6 +53,16 @@ pub enum CloudError {
         reason: String,
         /// How it begins.
         body: String,
+        /// The refusal before that, if there was one.
+        last: Option<Box<ApiError>>,
+    },
+    /// It breaks a limit that the API has for one call: nothing was sent.
+    #[error("{action}: not sent, for it has {rule}")]
+    NotSent {
+        /// What was asked.
+        action: Action,
+        /// What it has, and what the API takes.
+        rule: String,
     },
     /// Our own budget for the action has no room before the deadline: nothing was sent.
     #[error(
@@ -92,6 +105,7 @@ impl CloudError {
             Self::Unknown { action, .. }
             | Self::NoAnswer { action, .. }
             | Self::Garbage { action, .. }
+            | Self::NotSent { action, .. }
             | Self::Budget { action, .. }
             | Self::Credentials { action, .. } => *action,
         }
@@ -102,14 +116,23 @@ impl CloudError {
         match self {
             Self::Refused(error) => Some(error),
             Self::Unknown { last, .. } => last.api(),
-            Self::NoAnswer { last, .. } => last.as_deref(),
-            Self::Garbage { .. } | Self::Budget { .. } | Self::Credentials { .. } => None,
+            Self::NoAnswer { last, .. } | Self::Garbage { last, .. } => last.as_deref(),
+            Self::NotSent { .. } | Self::Budget { .. } | Self::Credentials { .. } => None,
         }
     }
 
     /// What the cloud's last word means.
     pub fn meaning(&self) -> Option<&Meaning> {
         self.api().map(|error| &error.meaning)
+    }
+
+    /// How long to leave it alone, where somebody said so: the cloud in its last word, or our own
+    /// budget.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Budget { wait, .. } => Some(*wait),
+            _ => self.api().and_then(|error| error.retry_after),
+        }
     }
 
     /// Whether it may have had an effect.
@@ -142,6 +165,8 @@ pub struct ApiError {
     pub request_id: String,
     /// What the code means to us.
     pub meaning: Meaning,
+    /// How long the cloud wants to be left alone (`x-acs-retry-after` or `Retry-After`).
+    pub retry_after: Option<Duration>,
 }
 
 /// What a code means to us.

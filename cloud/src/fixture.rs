@@ -44,6 +44,8 @@ pub(crate) enum Turn {
     Refuse(u16, &'static str),
     /// The same as `Refuse(400, "Throttling.User")`, and says that a millisecond is enough.
     Throttle,
+    /// The same, with this header and value.
+    ThrottleWith(&'static str, &'static str),
     /// Refused, because its clock says this.
     ClockIs(&'static str),
     /// A status and a body that is not the cloud's.
@@ -59,8 +61,9 @@ impl Turn {
             Self::Refuse(status, code) => ResponseTemplate::new(status)
                 .set_body_json(serde_json::json!({"Code": code, "Message": "why", "HostId": "h",
                     "RequestId": code.to_ascii_lowercase()})),
-            Self::Throttle => {
-                Self::Refuse(400, "Throttling.User").play().insert_header("x-acs-retry-after", "1")
+            Self::Throttle => Self::ThrottleWith("x-acs-retry-after", "1").play(),
+            Self::ThrottleWith(header, value) => {
+                Self::Refuse(400, "Throttling.User").play().insert_header(header, value)
             }
             Self::ClockIs(date) => {
                 Self::Refuse(400, "InvalidTimeStamp.Expired").play().insert_header("date", date)

@@ -55,6 +55,19 @@ pub(crate) fn transport(error: reqwest::Error) -> Transport {
     Transport { kind, text }
 }
 
+/// The body of an answer, if it has at most so many bytes.
+pub(crate) async fn body(mut answer: reqwest::Response, most: usize) -> Result<Vec<u8>, Transport> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(transport)? {
+        if body.len() + chunk.len() > most {
+            let text = format!("the answer has more than {most} bytes");
+            return Err(Transport { kind: TransportKind::Sent, text });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
 /// The beginning of an answer.
 pub(crate) fn clip(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);

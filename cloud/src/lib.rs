@@ -6,6 +6,7 @@
 
 mod action;
 mod answer;
+mod bounds;
 mod call;
 mod client;
 mod clock;
@@ -27,7 +28,7 @@ mod sign;
 mod token;
 
 pub use action::{Action, Effect, Product, UnknownAction};
-pub use call::{Client, ClientOptions};
+pub use call::{Client, ClientOptions, LastError};
 pub use credentials::{
     AccessKey, Credentials, CredentialsError, RamRole, TokenFile, TokenFileFault, TokenFileField,
 };

@@ -22,6 +22,8 @@ use crate::{EndpointError, SetupError, Transport, TransportKind, endpoint, http}
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a token is to live.
 const TOKEN_LIFE: Duration = Duration::from_hours(6);
+/// A fact with more bytes than this is something else.
+const LARGEST: usize = 1024 * 1024;
 const TTL_HEADER: &str = "X-aliyun-ecs-metadata-token-ttl-seconds";
 const TOKEN_HEADER: &str = "X-aliyun-ecs-metadata-token";
 const TOKEN_PATH: &str = "/latest/api/token";
@@ -324,15 +326,13 @@ async fn send(
 ) -> Result<String, MetadataError> {
     let path = path.to_owned();
     let exchange = async {
-        let answer = request.send().await?;
+        let answer = request.send().await.map_err(http::transport)?;
         let status = answer.status();
-        Ok((status, answer.text().await?))
+        Ok((status, http::body(answer, LARGEST).await?))
     };
-    let (status, text) = match timeout_at(deadline, exchange).await {
+    let (status, body) = match timeout_at(deadline, exchange).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => {
-            return Err(MetadataError::NoAnswer { path, source: http::transport(error) });
-        }
+        Ok(Err(source)) => return Err(MetadataError::NoAnswer { path, source }),
         Err(_elapsed) => {
             let text = "the deadline came first".to_owned();
             let source = Transport { kind: TransportKind::Sent, text };
@@ -340,7 +340,7 @@ async fn send(
         }
     };
     match status {
-        StatusCode::OK => Ok(text),
+        StatusCode::OK => Ok(String::from_utf8_lossy(&body).into_owned()),
         StatusCode::NOT_FOUND => Err(MetadataError::NotFound { path }),
         _ => Err(MetadataError::Status { path, status: status.as_u16() }),
     }

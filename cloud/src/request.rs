@@ -7,8 +7,8 @@ use std::fmt::Display;
 use model::{EniId, InstanceTypeId, RegionId, VSwitchId};
 
 use crate::{
-    AddressRequest, AssignAddresses, AssignPrefixes, AttachEni, CreateEni, DetachEni, EniFilter,
-    NewEni,
+    Action, AddressRequest, AssignAddresses, AssignPrefixes, AttachEni, CreateEni, DetachEni,
+    EniFilter, NewEni,
 };
 
 /// The parameters of one call.
@@ -122,7 +122,7 @@ pub(crate) fn assign<A: Display>(
         .with("NetworkInterfaceId", &request.eni);
     match &request.addresses {
         AddressRequest::Any(count) => all.with(names.count, count),
-        AddressRequest::These(addresses) => all.with_list(names.list, addresses),
+        AddressRequest::These(addresses) => all.with_list(names.items, addresses),
     }
 }
 
@@ -143,7 +143,7 @@ pub(crate) fn unassign(
     eni: &EniId,
     addresses: &[impl Display],
 ) -> Parameters {
-    Parameters::new(region).with("NetworkInterfaceId", eni).with_list(names.list, addresses)
+    Parameters::new(region).with("NetworkInterfaceId", eni).with_list(names.items, addresses)
 }
 
 /// The one action without a region: its grammar has none.
@@ -155,19 +155,45 @@ pub(crate) fn vswitches(region: &RegionId, id: &VSwitchId) -> Parameters {
     Parameters::new(region).with("VSwitchId", id)
 }
 
-/// The names of one kind of thing on an ENI: of a count of it, and of a list.
+/// One kind of thing on an ENI: its names on the wire, and how many the API takes in a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct List {
-    count: &'static str,
-    list: &'static str,
+    /// Parameter of a count.
+    pub(crate) count: &'static str,
+    /// Parameter of a list.
+    pub(crate) items: &'static str,
+    pub(crate) assign: Action,
+    pub(crate) assign_most: usize,
+    pub(crate) unassign: Action,
+    pub(crate) unassign_most: usize,
 }
 
 impl List {
-    pub(crate) const V4: Self =
-        Self { count: "SecondaryPrivateIpAddressCount", list: "PrivateIpAddress" };
-    pub(crate) const V6: Self = Self { count: "Ipv6AddressCount", list: "Ipv6Address" };
-    pub(crate) const V4_PREFIXES: Self = Self { count: "Ipv4PrefixCount", list: "Ipv4Prefix" };
-    pub(crate) const V6_PREFIXES: Self = Self { count: "Ipv6PrefixCount", list: "Ipv6Prefix" };
+    pub(crate) const V4: Self = Self {
+        count: "SecondaryPrivateIpAddressCount",
+        items: "PrivateIpAddress",
+        assign: Action::AssignPrivateIpAddresses,
+        assign_most: 49,
+        unassign: Action::UnassignPrivateIpAddresses,
+        unassign_most: 32,
+    };
+    pub(crate) const V6: Self = Self {
+        count: "Ipv6AddressCount",
+        items: "Ipv6Address",
+        assign: Action::AssignIpv6Addresses,
+        assign_most: 10,
+        unassign: Action::UnassignIpv6Addresses,
+        unassign_most: 10,
+    };
+    pub(crate) const V4_PREFIXES: Self = Self {
+        count: "Ipv4PrefixCount",
+        items: "Ipv4Prefix",
+        assign_most: 10,
+        unassign_most: 10,
+        ..Self::V4
+    };
+    pub(crate) const V6_PREFIXES: Self =
+        Self { count: "Ipv6PrefixCount", items: "Ipv6Prefix", ..Self::V6 };
 }
 
 #[cfg(test)]

@@ -546,6 +546,7 @@ fn refused(action: Action, meaning: Meaning, code: &str) -> CloudError {
         message: "as the simulation will have it".to_owned(),
         request_id: "R-1".to_owned(),
         meaning,
+        retry_after: None,
     }))
 }
 
@@ -560,5 +561,5 @@ fn unknown(action: Action) -> CloudError {
 
 fn garbage(action: Action) -> CloudError {
     let (reason, body) = ("not simulated".to_owned(), String::new());
-    CloudError::Garbage { action, status: 200, reason, body }
+    CloudError::Garbage { action, status: 200, reason, body, last: None }
 }

@@ -1,25 +1,28 @@
 //! A client against a cloud that plays a script.
 
-use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use model::{EniId, InstanceId, InstanceTypeId, SecurityGroupId, VSwitchId};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use uuid::Uuid;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 mod actions;
+mod cancellation;
+mod connections;
 mod credentials;
+mod last_error;
 
 use super::*;
 use crate::fixture::{Turn, client, client_with, cloud, impatient, options, set_time};
+use crate::sign::Unsigned;
 use crate::{
     AddressRequest, AssignAddresses, AssignPrefixes, AttachEni, ClientToken, CreateEni, DetachEni,
-    Ecs, EniFilter, Metadata, NewEni, Outcome, Priority, Thing,
+    Ecs, EniFilter, Metadata, NewEni, Outcome, Priority, Thing, TransportKind,
 };
 
 const DONE: Turn = Turn::Answer(r#"{"RequestId": "r"}"#);
@@ -292,38 +295,61 @@ async fn a_budget_spent_by_repeating_leaves_the_refusal() {
     assert_eq!(requests(&server).await.len(), 1);
 }
 
-/// Counts connections; answers every request of each with `DONE`.
-async fn counting(connections: Arc<AtomicUsize>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            connections.fetch_add(1, Ordering::Relaxed);
-            tokio::spawn(async move {
-                let mut request = Vec::new();
-                while stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
-                    if request.ends_with(b"\r\n\r\n") {
-                        let body = r#"{"RequestId": "r"}"#;
-                        let length = body.len();
-                        let answer =
-                            format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
-                        stream.write_all(answer.as_bytes()).await.unwrap();
-                        request.clear();
-                    }
-                }
-            });
+#[tokio::test]
+async fn how_long_the_cloud_wants_to_be_left_alone_reaches_the_caller() {
+    for (header, value, seconds) in [
+        ("x-acs-retry-after", "7500", 7.5),
+        ("retry-after", "7", 7.0),
+        ("retry-after", "Fri, 20 Nov 2026 12:00:30 GMT", 30.0),
+        ("retry-after", "Fri, 20 Nov 2026 11:00:00 GMT", 0.0),
+    ] {
+        let server = cloud(&[Turn::ThrottleWith(header, value), Turn::Answer(ENI)]).await;
+        let client = client(&server.uri());
+        let start = Instant::now();
+        let result = client.create_eni(&create(), within(3_000)).await;
+        if seconds == 0.0 {
+            result.unwrap();
+            continue;
         }
-    });
-    address
+        let error = result.unwrap_err();
+        assert!(start.elapsed() < Duration::from_secs(2), "it does not wait in vain");
+        assert_eq!(error.retry_after(), Some(Duration::from_secs_f64(seconds)), "{value}");
+        assert_eq!(requests(&server).await.len(), 1);
+    }
+    let server = cloud(&[Turn::ThrottleWith("retry-after", "soon")]).await;
+    let error = client(&server.uri()).create_eni(&create(), within(500)).await.unwrap_err();
+    assert_eq!(error.retry_after(), None);
 }
 
 #[tokio::test]
-async fn calls_share_a_connection() {
-    let connections = Arc::new(AtomicUsize::new(0));
-    let address = counting(Arc::clone(&connections)).await;
-    let client = client(&format!("http://{address}"));
-    for _ in 0..20 {
-        client.attach_eni(&attach(), within(5_000)).await.unwrap();
-    }
-    assert_eq!(connections.load(Ordering::Relaxed), 1);
+async fn our_own_budget_says_when_it_has_room() {
+    let server = cloud(&[Turn::Answer(ENI)]).await;
+    let rate_limits = [(Action::CreateNetworkInterface, NonZeroU32::MIN)].into_iter().collect();
+    let client = client_with(ClientOptions { rate_limits, ..options(&server.uri()) });
+    client.create_eni(&create(), within(5_000)).await.unwrap();
+    let error = client.create_eni(&create(), within(5_000)).await.unwrap_err();
+    let wait = error.retry_after().unwrap();
+    assert!((Duration::from_secs(55)..=Duration::from_mins(1)).contains(&wait), "{wait:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_before_garbage_is_kept() {
+    let server = cloud(&[Turn::Throttle, Turn::Page(200, "<html>")]).await;
+    let error = client(&server.uri()).create_eni(&create(), within(10_000)).await.unwrap_err();
+    assert_eq!(error.api().unwrap().request_id, "throttling.user");
+    assert_eq!(error.outcome(), Outcome::Unknown);
+    let CloudError::Unknown { last, .. } = &error else { panic!("{error:?}") };
+    assert!(last.to_string().contains("before that: CreateNetworkInterface: Throttling.User"));
+}
+
+#[tokio::test]
+async fn a_token_that_an_unanswered_attempt_still_uses_is_waited_for() {
+    let script = [Turn::Lose, Turn::Refuse(400, "IdempotentFailed"), Turn::Answer(ENI)];
+    let server = cloud(&script).await;
+    impatient(&server.uri()).create_eni(&create(), within(10_000)).await.unwrap();
+    assert_eq!(requests(&server).await.len(), 3);
+
+    let server = cloud(&[Turn::Refuse(400, "IdempotentFailed"), Turn::Answer(ENI)]).await;
+    let error = impatient(&server.uri()).create_eni(&create(), within(10_000)).await.unwrap_err();
+    assert_eq!(error.meaning(), Some(&Meaning::TokenMismatch), "nothing of ours is under way");
 }
