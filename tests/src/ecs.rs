@@ -33,6 +33,7 @@ mod signature;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod tls;
 mod tokens;
 mod verdict;
 mod versions;
@@ -55,5 +56,6 @@ pub use rules::{Direction, InnerAccess, Peer, Policy, PortRange, Protocol, Rule,
 pub use service::Ecs;
 pub use settings::Settings;
 pub use setup::{InstanceSpec, VSwitchSpec, VpcSpec};
+pub use tls::{Tls, TlsError};
 pub use verdict::{Flow, Party, Verdict, verdict};
 pub use world::InstanceState;

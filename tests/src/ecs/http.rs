@@ -1,6 +1,7 @@
 //! The API's socket: one request, one answer; or none, if that is the fault.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -10,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
@@ -43,15 +45,25 @@ struct Read {
 impl Ecs {
     /// Serves one API on a socket that is bound already, until the cloud stops.
     pub fn serve_api(&self, listener: TcpListener, product: Product) {
-        self.spawn(self.clone().accept(listener, product));
+        let ecs = self.clone();
+        let greet = move |stream, _peer| ecs.clone().connection(stream, product);
+        self.spawn(self.clone().accept(listener, greet));
     }
 
-    async fn accept(self, listener: TcpListener, product: Product) {
+    /// Leads each connection by `greet`.
+    pub(super) async fn accept<G: Future<Output = ()> + Send + 'static>(
+        self,
+        listener: TcpListener,
+        greet: impl Fn(TcpStream, SocketAddr) -> G,
+    ) {
         let stop = self.token();
         // Accepting may be dropped: a connection stays in the kernel's queue.
         while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
             match accepted {
-                Ok((stream, _peer)) => drop(self.spawn(self.clone().connection(stream, product))),
+                Ok((stream, peer)) => {
+                    let (stop, led) = (self.token(), greet(stream, peer));
+                    drop(self.spawn(async move { stop.run_until_cancelled(led).await }));
+                }
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -60,8 +72,10 @@ impl Ecs {
         }
     }
 
-    async fn connection(self, stream: TcpStream, product: Product) {
-        let stop = self.token();
+    pub(super) async fn connection<S>(self, stream: S, product: Product)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let service = service_fn(|request: Request<hyper::body::Incoming>| {
             let ecs = self.clone();
             async move {
@@ -72,9 +86,8 @@ impl Ecs {
             }
         });
         let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-        match stop.run_until_cancelled(connection).await {
-            None | Some(Ok(())) => {}
-            Some(Err(error)) => tracing::debug!(%error, "connection ended"),
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection ended");
         }
     }
 

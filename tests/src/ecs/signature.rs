@@ -1,7 +1,7 @@
 //! Whether a request was signed by somebody we know: the newer ACS3-HMAC-SHA256 in headers, and the
 //! older HMAC-SHA1 in parameters, which many tools still send.
 
-mod acs3;
+pub(crate) mod acs3;
 pub(crate) mod hmac_sha1;
 
 use std::collections::BTreeMap;

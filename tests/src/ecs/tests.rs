@@ -4,6 +4,7 @@ mod api;
 mod control;
 mod faults;
 mod metadata;
+mod signatures;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 use super::signature::hmac_sha1;
 use super::{
     AccessKey, Control, Ecs, Fault, FaultKind, InstanceSpec, Product, RecordingFabric, Settings,
-    VSwitchSpec, VpcSpec,
+    Tls, VSwitchSpec, VpcSpec,
 };
 
 const ENI: &str = "NetworkInterfaceId";
@@ -28,6 +29,8 @@ struct Lab {
     fabric: Arc<RecordingFabric>,
     control: Control,
     api: SocketAddr,
+    /// The same by HTTPS.
+    secure: SocketAddr,
     metadata: SocketAddr,
     http: reqwest::Client,
     instance: InstanceId,
@@ -68,10 +71,13 @@ impl Lab {
             })
             .await
             .unwrap();
-        let [api, control, metadata] = [bind().await, bind().await, bind().await];
-        let [api_at, control_at, metadata_at] =
-            [&api, &control, &metadata].map(|listener| listener.local_addr().unwrap());
+        let [api, secure] = [bind().await, bind().await];
+        let [control, metadata] = [bind().await, bind().await];
+        let [api_at, secure_at, control_at, metadata_at] =
+            [&api, &secure, &control, &metadata].map(|listener| listener.local_addr().unwrap());
+        let tls = Tls::new(&["127.0.0.1".to_owned()]).unwrap();
         ecs.serve_api(api, Product::Ecs);
+        ecs.serve_api_tls(secure, Product::Ecs, &tls);
         ecs.serve_control(control);
         let asked = instance.clone();
         ecs.serve_metadata(metadata, Arc::new(move |_peer| Some(asked.clone())));
@@ -80,8 +86,9 @@ impl Lab {
             fabric,
             control: Control::new(format!("http://{control_at}")),
             api: api_at,
+            secure: secure_at,
             metadata: metadata_at,
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: trusting(&tls),
             instance,
         }
     }
@@ -174,6 +181,12 @@ impl Lab {
         let response = request.send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
+}
+
+/// A client that trusts the lab's authority.
+fn trusting(tls: &Tls) -> reqwest::Client {
+    let authority = reqwest::Certificate::from_pem(tls.authority().as_bytes()).unwrap();
+    reqwest::Client::builder().no_proxy().tls_certs_only([authority]).build().unwrap()
 }
 
 async fn bind() -> TcpListener {

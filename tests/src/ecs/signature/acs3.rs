@@ -114,7 +114,20 @@ fn is_signature(secret: &str, signed: &str, claimed: &str) -> bool {
     hex(&mac.finalize().into_bytes()) == claimed
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// The header `Authorization` over a request, for tests that speak HTTP.
+#[cfg(test)]
+pub(crate) fn sign(request: Request<'_>, key: &str, secret: &str, names: &str) -> String {
+    let list: Vec<_> = names.split(';').collect();
+    let parameters = encoding::pairs(request.query).unwrap();
+    let canonical = canonical(request, &parameters, &list).unwrap();
+    let signed = format!("{ALGORITHM}\n{}", hex(&Sha256::digest(&canonical)));
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(signed.as_bytes());
+    let signature = hex(&mac.finalize().into_bytes());
+    format!("{ALGORITHM} Credential={key},SignedHeaders={names},Signature={signature}")
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
     base16ct::lower::encode_string(bytes)
 }
 
@@ -178,15 +191,7 @@ mod tests {
         }
 
         fn sign(&mut self, key: &str, secret: &str, names: &str) {
-            let list: Vec<_> = names.split(';').collect();
-            let parameters = encoding::pairs(&self.query).unwrap();
-            let canonical = canonical(self.request(), &parameters, &list).unwrap();
-            let signed = format!("{ALGORITHM}\n{}", hex(&Sha256::digest(&canonical)));
-            let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-            mac.update(signed.as_bytes());
-            let signature = hex(&mac.finalize().into_bytes());
-            let text =
-                format!("{ALGORITHM} Credential={key},SignedHeaders={names},Signature={signature}");
+            let text = sign(self.request(), key, secret, names);
             self.headers.insert("authorization".to_owned(), text);
         }
 
