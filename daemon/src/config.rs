@@ -1,6 +1,8 @@
 //! `eni_conf`, parsed once into types; a wrong value is an error that names its key.
 
 mod backoff;
+#[cfg(test)]
+pub(crate) mod bad;
 mod changes;
 mod check;
 mod keys;
@@ -221,8 +223,9 @@ impl Config {
         let mut remarks = keys::take_unknown(&mut object);
         let wrong =
             |key: String, reason: String| ConfigError::Key { path: path.to_owned(), key, reason };
-        let raw: Raw = serde_path_to_error::deserialize(serde_json::Value::Object(object))
-            .map_err(|e| wrong(e.path().to_string(), e.inner().to_string()))?;
+        let object = serde_json::Value::Object(object);
+        let raw: Raw = serde_path_to_error::deserialize(object.clone())
+            .map_err(|e| wrong(e.path().to_string(), keys::misfit(&object, e.path(), e.inner())))?;
         let config =
             raw.into_config(&mut remarks).map_err(|bad| wrong(bad.key.into_owned(), bad.reason))?;
         Ok((config, remarks))

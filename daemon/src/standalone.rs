@@ -240,7 +240,7 @@ mod tests {
         let unknown = format!("{HEAD}metadata: {{name: web}}\nspec: {{vswitches: []}}\n");
         for (files, file, expected) in [
             (vec![], "eni_conf", "cannot be read"),
-            (vec![("eni_conf", r#"{"max_eni": "x"}"#)], "eni_conf", "max_eni: invalid type"),
+            (vec![("eni_conf", r#"{"max_eni": "x"}"#)], "eni_conf", "max_eni: \"x\" is not"),
             (vec![("eni_conf", conf), ("a.yaml", unknown.as_str())], "a.yaml", "unknown field"),
             (
                 vec![("eni_conf", conf), ("a.yaml", web.as_str()), ("b.yaml", web.as_str())],

@@ -118,6 +118,7 @@ pub(super) fn vswitches(
 ) -> Result<BTreeMap<ZoneId, Vec<VSwitchId>>, Bad> {
     let mut zones = BTreeMap::new();
     for (zone, ids) in raw {
+        let zone = not_empty("vswitches", zone)?;
         if ids.is_empty() {
             return Err(bad(format!("vswitches.{zone}"), "is empty: leave the zone out"));
         }
@@ -129,15 +130,22 @@ pub(super) fn vswitches(
     Ok(zones)
 }
 
+fn nameless(key: &'static str, tags: &BTreeMap<String, String>) -> Bad {
+    let value = tags.get("").map_or("", String::as_str);
+    bad(key, format!("the value {value:?} is that of a tag without a name"))
+}
+
 /// Tags that we set ourselves.
 const OWN_TAGS: [&str; 2] = ["creator", "ack.aliyun.com"];
 
 pub(super) fn tags(tags: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Bad> {
     if let Some(own) = OWN_TAGS.into_iter().find(|own| tags.contains_key(*own)) {
-        return Err(bad(format!("eni_tags.{own}"), "is set by the daemon: choose another name"));
+        let value = tags.get(own).map_or("", String::as_str);
+        let rule = "is set by the daemon: choose another name";
+        return Err(bad(format!("eni_tags.{own}"), format!("{value:?} {rule}")));
     }
     if tags.contains_key("") {
-        return Err(bad("eni_tags", "has a tag without a name"));
+        return Err(nameless("eni_tags", &tags));
     }
     // The cloud takes 20, and we set up to 4.
     match tags.len() {
@@ -249,7 +257,7 @@ pub(super) fn eni_capacity(ratio: Option<f64>, shift: i32) -> Result<EniCapacity
 
 pub(super) fn tag_filter(tags: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Bad> {
     if tags.contains_key("") {
-        return Err(bad("eni_tag_filter", "has a tag without a name"));
+        return Err(nameless("eni_tag_filter", &tags));
     }
     Ok(tags)
 }

@@ -2,10 +2,16 @@
 //! been meant by one that nobody knows. `docs/eni-config.md` is made of them.
 
 use serde_json::{Map, Value};
+use serde_path_to_error::{Path, Segment};
 
 use super::Remark;
 use super::backoff::BackoffKey;
 use super::table::{KEYS, Key, Taken, percent};
+
+/// Its value is nowhere printed.
+const SECRET: &str = "access_secret";
+/// Characters of a value in a message.
+const LONGEST: usize = 80;
 
 /// The page of all keys, in Markdown: docs/eni-config.md and `terwayd --explain-config`.
 pub fn page() -> String {
@@ -76,6 +82,31 @@ pub(super) fn take_unknown(object: &mut Map<String, Value>) -> Vec<Remark> {
         .collect()
 }
 
+/// What stands at `path`, what the key takes, and what serde says of it. A secret is not shown.
+pub(super) fn misfit(object: &Value, path: &Path, why: &serde_json::Error) -> String {
+    let mut segments = path.iter();
+    let Some(Segment::Map { key: name }) = segments.next() else { return why.to_string() };
+    let kind = KEYS.iter().find(|key| key.name == name).map_or("", |key| key.kind);
+    if name == SECRET {
+        return format!("is not what {name} takes ({kind}): {why}");
+    }
+    let value = segments.fold(object.get(name), |value, segment| match segment {
+        Segment::Map { key } => value?.get(key),
+        Segment::Seq { index } => value?.get(index),
+        Segment::Enum { .. } | Segment::Unknown => value,
+    });
+    let value = value.map_or_else(String::new, |value| shortened(value.to_string()));
+    format!("{value} is not what {name} takes ({kind}): {why}")
+}
+
+/// A line is for reading.
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+}
+
 /// The known name that is at most three edits and a third of its length away.
 pub(super) fn nearest_of(
     name: &str,
@@ -109,14 +140,13 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use super::*;
     use crate::config::Config;
 
     #[test]
     fn the_page_is_made_of_the_keys() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/eni-config.md");
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/eni-config.md");
         if std::env::var_os("UPDATE_DOCS").is_some() {
             fs::write(&file, page()).unwrap();
         }
@@ -128,7 +158,9 @@ mod tests {
     fn parse(key: &str, value: &str) -> Result<Config, String> {
         let group = if key == "security_group" { "" } else { r#", "security_group": "sg-1""# };
         let json = format!(r#"{{"{key}": {value}{group}}}"#);
-        Config::parse(&json, Path::new("eni_conf")).map(|(it, _)| it).map_err(|e| e.to_string())
+        Config::parse(&json, std::path::Path::new("eni_conf"))
+            .map(|(it, _)| it)
+            .map_err(|e| e.to_string())
     }
 
     #[test]

@@ -213,6 +213,16 @@ impl Raw {
             );
             remarks.push(Remark::Odd { key: "ip_warm_up_size".to_owned(), what });
         }
+        let stack = self.ip_stack.as_deref().filter(|stack| !stack.is_empty()).unwrap_or("ipv4");
+        for (key, count, family) in [
+            ("ipv4_prefix_count", self.ipv4_prefix_count, "ipv6"),
+            ("ipv6_prefix_count", self.ipv6_prefix_count, "ipv4"),
+        ] {
+            if self.enable_ip_prefix && count.is_some_and(|count| count > 0) && stack == family {
+                let why = format!("ip_stack is {family}");
+                remarks.push(Remark::NoEffect { key: key.to_owned(), why });
+            }
+        }
         for (tag, value) in &self.eni_tag_filter {
             if tag != "creator" && self.eni_tags.get(tag) != Some(value) {
                 let what = format!(

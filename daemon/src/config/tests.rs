@@ -1,6 +1,7 @@
 //! Files as clusters have them, and bad ones.
 
 use model::SelectionPolicy;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -117,6 +118,11 @@ fn what_means_nothing_or_may_not_be_meant_is_a_remark() {
     for (json, expected) in [
         (r#""ipv4_prefix_count": 1"#, "ipv4_prefix_count"),
         (r#""ipv6_prefix_count": 1"#, "ipv6_prefix_count"),
+        (r#""ipv6_prefix_count": 1, "enable_ip_prefix": true"#, "ipv6_prefix_count"),
+        (
+            r#""ipv4_prefix_count": 1, "enable_ip_prefix": true, "ip_stack": "ipv6""#,
+            "ipv4_prefix_count",
+        ),
         (r#""idle_ip_reclaim_batch_size": 1"#, "idle_ip_reclaim_batch_size"),
         (r#""ip_warm_up_size": 9, "max_pool_size": 8"#, "ip_warm_up_size"),
         (r#""eni_tag_filter": {"team": "net"}"#, "eni_tag_filter.team"),
@@ -141,56 +147,100 @@ fn an_unknown_key_is_a_remark_with_the_nearest_known_one() {
 
 #[test]
 fn a_wrong_value_is_an_error_that_names_key_value_and_rule() {
-    for (json, expected) in [
-        ("[]", "not a JSON object"),
-        ("{", "not a JSON object"),
-        (r#"{"min_pool_size": "5"}"#, "min_pool_size: invalid type: string \"5\""),
-        (r#"{"max_pool_size": -1}"#, "max_pool_size: invalid value: integer `-1`"),
-        (r#"{"vswitches": {"z": "v"}}"#, "vswitches.z: invalid type: string \"v\""),
-        ("{}", "security_group: is missing"),
-        (r#"{"security_groups": ["a","b","c","d","e","f"]}"#, "security_groups: has 6 groups"),
-        (r#"{"security_group": " "}"#, "security_group: \" \""),
-        (r#"{"security_group": "s", "vswitches": {"z": []}}"#, "vswitches.z: is empty"),
-        (
-            r#"{"security_group": "s", "vswitch_selection_policy": "best"}"#,
-            "vswitch_selection_policy: \"best\" is none of random, ordered, most",
-        ),
-        (r#"{"security_group": "s", "ip_stack": "v4"}"#, "ip_stack: \"v4\" is none of"),
-        (
-            r#"{"security_group": "s", "min_pool_size": 7, "max_pool_size": 5}"#,
-            "min_pool_size: 7 is above max_pool_size, which is 5",
-        ),
-        (r#"{"security_group": "s", "mark_mask": 0}"#, "mark_mask: 0x0"),
-        (r#"{"security_group": "s", "mark_mask": "0xzz"}"#, "mark_mask: \"0xzz\""),
-        (r#"{"security_group": "s", "request_batch": 50}"#, "request_batch: 50 is not in 1 to 49"),
-        (
-            r#"{"security_group": "s", "ip_cooldown": "30"}"#,
-            "ip_cooldown: \"30\" is not a duration",
-        ),
-        (r#"{"security_group": "s", "ip_pool_sync_period": "0s"}"#, "ip_pool_sync_period: \"0s\""),
-        (
-            r#"{"security_group": "s", "service_cidr": "10.0.0.0/8,10.1.0.0/16"}"#,
-            "service_cidr: \"10.0.0.0/8,10.1.0.0/16\"",
-        ),
-        (
-            r#"{"security_group": "s", "rate_limit": {"AttachNetworkInterface": 0}}"#,
-            "rate_limit.AttachNetworkInterface: invalid value: integer `0`",
-        ),
-        (r#"{"security_group": "s", "access_key": "AK"}"#, "access_secret: is missing"),
-        (r#"{"security_group": "s", "member_mac": "mine"}"#, "member_mac: \"mine\" is none of"),
-        (r#"{"security_group": "s", "eni_tags": {"creator": "me"}}"#, "eni_tags.creator:"),
-        (
-            r#"{"security_group": "s", "min_eni": 3, "max_eni": 2}"#,
-            "min_eni: 3 is above max_eni, which is 2",
-        ),
-        (r#"{"security_group": "s", "eni_cap_ratio": 0}"#, "eni_cap_ratio: 0 is not in 0.01 to 10"),
-        (
-            r#"{"security_group": "s", "enable_erdma": true}"#,
-            "enable_erdma: true: eRDMA is not built",
-        ),
-    ] {
-        let error = parse(json).unwrap_err().to_string();
+    for value in bad::BAD {
+        let error = parse(&bad::file(value)).unwrap_err().to_string();
         assert!(error.starts_with("/etc/eni/eni_conf: "), "{error}");
-        assert!(error.contains(expected), "{json}: {error}");
+        bad::assert_named(value, &error);
+    }
+}
+
+#[test]
+fn each_key_has_a_bad_value() {
+    for key in table::KEYS {
+        assert!(bad::BAD.iter().any(|(bad, ..)| *bad == key.name), "{} has none", key.name);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_object_is_an_error() {
+    for json in ["", "[]", "{", "17", "{} {}", "\u{0}"] {
+        let error = parse(json).unwrap_err().to_string();
+        assert!(error.contains("not a JSON object"), "{json:?}: {error}");
+    }
+}
+
+#[test]
+fn a_wrong_secret_is_not_shown() {
+    for value in ["12345678", "[\"12345678\"]", "{\"a\": 12345678}"] {
+        let json =
+            format!(r#"{{"security_group": "s", "access_key": "AK", "access_secret": {value}}}"#);
+        let error = parse(&json).unwrap_err().to_string();
+        assert!(!error.contains("12345678"), "{error}");
+    }
+}
+
+/// Values of all types, near to what some key takes.
+fn any_value() -> impl Strategy<Value = serde_json::Value> {
+    let texts = [
+        "",
+        " ",
+        "0",
+        "0s",
+        "2m",
+        "-1s",
+        "1e400h",
+        "9".repeat(30).leak(),
+        "ipv4",
+        "0xff",
+        "10.0.0.0/8",
+        "ü",
+    ];
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<u64>().prop_map(Into::into),
+        (-2_i64..60).prop_map(Into::into),
+        any::<f64>().prop_map(Into::into),
+        proptest::sample::select(texts.to_vec()).prop_map(Into::into),
+        ".{0,12}".prop_map(Into::into),
+    ];
+    let names = [
+        "key",
+        "value",
+        "dst",
+        "z",
+        "eni_ops",
+        "Duration",
+        "Factor",
+        "Steps",
+        "AttachNetworkInterface",
+    ];
+    leaf.prop_recursive(3, 24, 6, move |inner| {
+        let name =
+            prop_oneof![proptest::sample::select(names.to_vec()).prop_map(str::to_owned), ".{0,5}"];
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+            proptest::collection::hash_map(name, inner, 0..6)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #[test]
+    fn any_value_of_any_key_is_taken_or_the_key_is_named(
+        key in proptest::sample::select(table::KEYS.map(|key| key.name).to_vec()), value in any_value(),
+    ) {
+        let mut object = serde_json::json!({"security_group": "sg-1"});
+        object[key] = value;
+        match parse(&object.to_string()) {
+            Ok((config, _)) => {
+                let start = parse(r#"{"security_group": "sg-1"}"#).unwrap().0;
+                start.changes(&config);
+            }
+            Err(error) => prop_assert!(error.to_string().contains(key), "{key}: {error}"),
+        }
     }
 }

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::config;
+use crate::config::{self, bad};
 use crate::tasks::Tasks;
 
 /// What was taken up.
@@ -98,7 +98,7 @@ async fn a_bad_file_is_refused_and_a_good_one_after_it_is_not() {
     let since = refused.since;
     node.write(&conf(r#""max_eni": "two","#));
     let refused = node.judged().await.refused.unwrap();
-    assert!(refused.why.contains("max_eni: invalid type: string \"two\""), "{}", refused.why);
+    assert!(refused.why.contains("max_eni: \"two\" is not what max_eni takes"), "{}", refused.why);
     assert_eq!(refused.since, since, "it has been bad since the first");
     fs::remove_file(node.directory.path().join("eni_conf")).unwrap();
     let refused = node.judged().await.refused.unwrap();
@@ -151,6 +151,22 @@ async fn a_podnetworking_comes_changes_and_goes() {
     fs::remove_file(&file).unwrap();
     node.judged().await;
     assert!(node.taken().unwrap().pod_networkings.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_bad_value_of_each_key_is_refused_and_the_configuration_before_stays() {
+    let mut node = Node::start(&conf(""));
+    for value in bad::BAD {
+        node.write(&bad::file(value));
+        let refused = node.judged().await.refused.unwrap();
+        bad::assert_named(value, &refused.why);
+        assert!(node.taken().is_none(), "{value:?} is taken up");
+    }
+    // What is in force is still what the daemon was started with: nothing differs from it.
+    node.write(&conf(r#""frobnicate": 1,"#));
+    let standing = node.judged().await;
+    assert!(standing.refused.is_none() && standing.restart.is_empty(), "{standing:?}");
+    assert!(node.taken().is_none());
 }
 
 /// Another value of a key, and what else it needs.
