@@ -379,6 +379,8 @@ impl Controller {
             stack: self.settings.stack,
             v4: 1,
             v6: u32::from(self.settings.stack.v6()),
+            v4_prefixes: 0,
+            v6_prefixes: 0,
             tags: self.tags(pod),
             resource_group: self.settings.resource_group.clone(),
             source_dest_check: self.settings.source_dest_check,

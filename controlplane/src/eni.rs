@@ -72,6 +72,10 @@ pub struct EniSpec {
     pub v4: u32,
     /// IPv6 addresses.
     pub v6: u32,
+    /// IPv4 prefixes, of 16 addresses each.
+    pub v4_prefixes: u32,
+    /// IPv6 prefixes /80.
+    pub v6_prefixes: u32,
     /// Who collects it, and the user's; the token is added.
     pub tags: BTreeMap<String, String>,
     /// The resource group; the account's default if `None`.
@@ -137,8 +141,8 @@ impl<T> Eni<T> {
             security_groups: self.spec.security_groups.clone(),
             secondary_v4: self.spec.v4.saturating_sub(1),
             v6: self.spec.v6,
-            v4_prefixes: 0,
-            v6_prefixes: 0,
+            v4_prefixes: self.spec.v4_prefixes,
+            v6_prefixes: self.spec.v6_prefixes,
             tags,
             resource_group: self.spec.resource_group.clone(),
             delete_on_release: true,

@@ -24,7 +24,7 @@ pub use controller::{
 };
 pub use eni::{Binding, Eni, EniSpec, Goal, Kind, Stage, TOKEN_TAG};
 pub use fleet::{Fleet, FleetSettings, Notice, Steps};
-pub use life::{Action, Creation, Failure, Seen, Timing, View, is_final, next};
+pub use life::{Action, Creation, Failure, Seen, Timing, View, first_v6, is_final, next};
 pub use pod_networking::{Allocation, Attachment, Defaults, NotReady, PodNetworking};
 pub use random::Random;
 pub use vswitches::{Exhausted, NoVSwitch, Room, VSwitches};

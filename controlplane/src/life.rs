@@ -1,6 +1,7 @@
 //! The life of one ENI as a function: from its record and from what was observed of it follows
 //! what to do next.
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use cloud::{CloudError, EniStatus, Meaning};
@@ -258,10 +259,17 @@ fn bound<T>(record: &Eni<T>, eni: &cloud::Eni, instance: &InstanceId) -> Option<
     };
     let stack = record.spec.stack;
     let v4 = eni.primary_v4.or_else(|| eni.v4.first().copied()).filter(|_| stack.v4());
-    let v6 = eni.v6.first().copied().filter(|_| stack.v6());
+    let v6 = first_v6(eni).filter(|_| stack.v6());
     let complete = v4.is_some() == stack.v4() && v6.is_some() == stack.v6();
     let addresses = IpPair::new(v4, v6).filter(|_| complete)?;
     Some(Action::Bind(Binding { id: eni.id.clone(), mac: eni.mac, addresses, vlan }))
+}
+
+/// The first IPv6 address: of a prefix, the first that is no router's anycast address.
+pub fn first_v6(eni: &cloud::Eni) -> Option<Ipv6Addr> {
+    let prefix = eni.v6_prefixes.first();
+    let of_prefix = prefix.map(|prefix| Ipv6Addr::from(u128::from(prefix.network()) | 1));
+    eni.v6.first().copied().or(of_prefix)
 }
 
 fn let_go(

@@ -24,6 +24,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// A number below `bound`, which is more than nothing.
+    pub fn below(&mut self, bound: u32) -> u32 {
+        u32::try_from(self.next() % u64::from(bound.max(1))).unwrap_or(0)
+    }
+
     /// A token that was not given before.
     pub fn token(&mut self) -> ClientToken {
         ClientToken::from(Uuid::from_u64_pair(self.next(), self.next()))

@@ -7,14 +7,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use cloud::{
-    Action, AddressRequest, ApiError, AssignAddresses, AttachEni, ClientToken, CloudError,
-    CreateEni, DetachEni, Eni, EniFilter, EniKind, EniStatus, Meaning, NewEni, Thing,
+    Action, AddressRequest, ApiError, AssignAddresses, AssignPrefixes, AttachEni, ClientToken,
+    CloudError, CreateEni, DetachEni, Eni, EniFilter, EniKind, EniStatus, Meaning, NewEni, Thing,
 };
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use model::{EniId, InstanceId, Mac, VSwitch, VSwitchId, VpcId, ZoneId};
 
 use crate::call::{Answer, Call, Change};
 use crate::{Random, TOKEN_TAG};
 
+mod prefixes;
 mod rules;
 mod user;
 
@@ -68,6 +70,8 @@ pub struct Simulation {
     pub live_enis: BTreeSet<EniId>,
     /// Addresses that a pod has now: nobody may take them from their ENI.
     pub live_addresses: BTreeSet<IpAddr>,
+    /// vSwitches that have addresses and no whole prefix.
+    pub fragmented: BTreeSet<VSwitchId>,
     /// How many calls there were.
     pub calls: u64,
     now: Duration,
@@ -75,6 +79,7 @@ pub struct Simulation {
     intents: Intents,
     freed: Vec<IpAddr>,
     assigned: BTreeMap<ClientToken, (Vec<Ipv4Addr>, Vec<Ipv6Addr>)>,
+    prefixed: BTreeMap<ClientToken, (Vec<Ipv4Network>, Vec<Ipv6Network>)>,
     pending: Vec<(Duration, Pending)>,
     past: Vec<(Duration, BTreeMap<EniId, Eni>)>,
     random: Random,
@@ -102,6 +107,14 @@ pub enum Write {
     AssignV4(AssignAddresses<Ipv4Addr>),
     /// Add IPv6 addresses.
     AssignV6(AssignAddresses<Ipv6Addr>),
+    /// Add IPv4 prefixes.
+    AssignV4Prefixes(AssignPrefixes),
+    /// Add IPv6 prefixes.
+    AssignV6Prefixes(AssignPrefixes),
+    /// Take IPv4 prefixes away.
+    UnassignV4Prefixes(EniId, Vec<Ipv4Network>),
+    /// Take IPv6 prefixes away.
+    UnassignV6Prefixes(EniId, Vec<Ipv6Network>),
     /// Take IPv4 addresses away.
     UnassignV4(EniId, Vec<Ipv4Addr>),
     /// Take IPv6 addresses away.
@@ -117,6 +130,10 @@ pub enum Written {
     V4(Vec<Ipv4Addr>),
     /// New addresses.
     V6(Vec<Ipv6Addr>),
+    /// New prefixes.
+    V4Prefixes(Vec<Ipv4Network>),
+    /// New prefixes.
+    V6Prefixes(Vec<Ipv6Network>),
     /// Nothing to say.
     Done,
 }
@@ -128,10 +145,12 @@ impl Write {
             Self::Attach(_) => Action::AttachNetworkInterface,
             Self::Detach(_) => Action::DetachNetworkInterface,
             Self::Delete(_) => Action::DeleteNetworkInterface,
-            Self::AssignV4(_) => Action::AssignPrivateIpAddresses,
-            Self::AssignV6(_) => Action::AssignIpv6Addresses,
-            Self::UnassignV4(..) => Action::UnassignPrivateIpAddresses,
-            Self::UnassignV6(..) => Action::UnassignIpv6Addresses,
+            Self::AssignV4(_) | Self::AssignV4Prefixes(_) => Action::AssignPrivateIpAddresses,
+            Self::AssignV6(_) | Self::AssignV6Prefixes(_) => Action::AssignIpv6Addresses,
+            Self::UnassignV4(..) | Self::UnassignV4Prefixes(..) => {
+                Action::UnassignPrivateIpAddresses
+            }
+            Self::UnassignV6(..) | Self::UnassignV6Prefixes(..) => Action::UnassignIpv6Addresses,
         }
     }
 }
@@ -161,6 +180,8 @@ impl Simulation {
             intents: Intents::default(),
             freed: Vec::new(),
             assigned: BTreeMap::new(),
+            prefixed: BTreeMap::new(),
+            fragmented: BTreeSet::new(),
             pending: Vec::new(),
             past: Vec::new(),
             random: Random::new(seed),
@@ -317,6 +338,16 @@ impl Simulation {
             Write::Delete(id) => self.delete(&id),
             Write::AssignV4(request) => self.assign_v4(&request),
             Write::AssignV6(request) => self.assign_v6(&request),
+            Write::AssignV4Prefixes(request) => self.assign_v4_prefixes(&request),
+            Write::AssignV6Prefixes(request) => self.assign_v6_prefixes(&request),
+            Write::UnassignV4Prefixes(id, prefixes) => {
+                self.unassign_v4_prefixes(&id, &prefixes);
+                Ok(Written::Done)
+            }
+            Write::UnassignV6Prefixes(id, prefixes) => {
+                self.unassign_v6_prefixes(&id, &prefixes);
+                Ok(Written::Done)
+            }
             Write::UnassignV4(id, addresses) => Ok(self.unassign(&id, |eni| {
                 let primary = eni.primary_v4;
                 let goes = |a: &Ipv4Addr| Some(*a) != primary && addresses.contains(a);
@@ -339,6 +370,12 @@ impl Simulation {
         }
         let v4 = request.secondary_v4 + 1;
         self.take(&request.vswitch, u64::from(v4), action)?;
+        let blocks = self.new_v4_prefixes(&request.vswitch, request.v4_prefixes, action);
+        if blocks.is_err() {
+            self.give_back(&request.vswitch, u64::from(v4));
+        }
+        let v4_prefixes = blocks?;
+        let v6_prefixes = self.new_v6_prefixes(request.v6_prefixes);
         self.made += 1;
         let id = EniId::new(format!("eni-{}", self.made));
         let [_, b, c, d] = self.made.to_be_bytes();
@@ -361,8 +398,8 @@ impl Simulation {
             primary_v4: v4.first().copied(),
             v4,
             v6: (0..request.v6).map(|n| self.v6(n)).collect(),
-            v4_prefixes: Vec::new(),
-            v6_prefixes: Vec::new(),
+            v4_prefixes,
+            v6_prefixes,
             tags: request.tags.clone(),
             created: None,
         };
@@ -460,7 +497,9 @@ impl Simulation {
             return Err(refused(action, Meaning::EniState, "InvalidOperation.InvalidEniState"));
         }
         let (held, vswitch) = (addresses(eni), eni.vswitch.clone());
+        let prefixes = eni.v4_prefixes.clone();
         self.free(held, &vswitch);
+        self.unassign_v4_prefixes(id, &prefixes);
         self.enis.remove(id);
         Ok(Written::Done)
     }
@@ -508,6 +547,12 @@ impl Simulation {
         let (taken, vswitch) = (take(eni), eni.vswitch.clone());
         self.free(taken, &vswitch);
         Written::Done
+    }
+
+    fn give_back(&mut self, id: &VSwitchId, count: u64) {
+        if let Some(vswitch) = self.vswitches.get_mut(id) {
+            vswitch.available += count;
+        }
     }
 
     fn free(&mut self, addresses: Vec<IpAddr>, vswitch: &VSwitchId) {

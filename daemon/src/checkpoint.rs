@@ -20,7 +20,7 @@ use model::{EniId, SandboxKey};
 use tokio::sync::{oneshot, watch};
 
 use crate::datapath::Pod;
-use crate::ipam::{Allocation, EniRecord, MemberRecord};
+use crate::ipam::{Allocation, EniRecord, Lot, MemberRecord};
 
 /// How far a sandbox has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,20 @@ pub enum RestKind {
     Leaving,
 }
 
+/// Addresses that the cloud was, or is to be, asked for: after a restart it is asked again with the
+/// same token, so that what was asked for comes once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssignRecord {
+    /// The intent.
+    pub token: ClientToken,
+    /// Token of the ENI's record.
+    pub eni: ClientToken,
+    /// What.
+    pub lot: Lot,
+    /// How many.
+    pub count: u32,
+}
+
 /// One change; a list of them is one transaction. ENIs and members are keyed by our own token, for
 /// an intent has no id of the cloud's yet.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,6 +104,12 @@ pub enum Change {
     PutRest(RestRecord),
     /// It may be handed out, or is gone.
     RemoveRest(EniId, IpAddr),
+    /// Addresses that the cloud is asked for, by token.
+    PutAssign(AssignRecord),
+    /// They came, or never will.
+    RemoveAssign(ClientToken),
+    /// The node has had what it was to have once, when it was new.
+    Warmed,
 }
 
 /// All that was written.
@@ -103,6 +123,10 @@ pub struct Contents {
     pub members: Vec<MemberRecord>,
     /// By ENI and address.
     pub rests: Vec<RestRecord>,
+    /// By token.
+    pub assigns: Vec<AssignRecord>,
+    /// The node has had what it was to have once, when it was new.
+    pub warmed: bool,
 }
 
 /// Why the checkpoint cannot be used.

@@ -1,11 +1,14 @@
 //! Addresses and ENIs: the pool as a state machine `(state, event, now) -> (state, effects)`, and
 //! the task that runs its effects against cloud and datapath.
 
+mod addresses;
 mod clock;
+mod disagreement;
 mod driver;
 mod error;
 mod event;
 mod links;
+mod lot;
 mod members;
 mod pool;
 mod snapshot;
@@ -38,8 +41,10 @@ use driver::{Driver, Hands, Message};
 use event::{Event, Ticket};
 use state::State;
 
+pub use disagreement::DisagreementKind;
 pub use error::{AllocError, Quota};
 pub use links::Links;
+pub use lot::Lot;
 pub use snapshot::{Carrier, Snapshot, Standing};
 
 /// How long the start waits for links that should be there.

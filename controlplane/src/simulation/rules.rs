@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use cloud::{AddressRequest, ClientToken};
+use ipnetwork::IpNetwork;
 use model::EniId;
 
 use super::{Simulation, Write, addresses};
@@ -49,7 +50,8 @@ impl Simulation {
         self.judge_token(write);
         let (eni, goes) = match write {
             Write::Create(request) => {
-                let most = (request.secondary_v4 + 1).max(request.v6);
+                let v4 = request.secondary_v4 + 1 + request.v4_prefixes;
+                let most = v4.max(request.v6 + request.v6_prefixes);
                 if usize::try_from(most).is_ok_and(|most| most > self.limits.addresses) {
                     self.breach(Rule::Quota, format!("an ENI was asked for {most} addresses"));
                 }
@@ -60,6 +62,15 @@ impl Simulation {
             Write::Delete(id) => (id, Goes::Eni),
             Write::AssignV4(request) => (&request.eni, Goes::Nothing),
             Write::AssignV6(request) => (&request.eni, Goes::Nothing),
+            Write::AssignV4Prefixes(request) | Write::AssignV6Prefixes(request) => {
+                (&request.eni, Goes::Nothing)
+            }
+            Write::UnassignV4Prefixes(id, gone) => {
+                (id, Goes::Prefixes(gone.iter().copied().map(IpNetwork::V4).collect()))
+            }
+            Write::UnassignV6Prefixes(id, gone) => {
+                (id, Goes::Prefixes(gone.iter().copied().map(IpNetwork::V6).collect()))
+            }
             Write::UnassignV4(id, gone) => {
                 (id, Goes::Addresses(gone.iter().copied().map(IpAddr::V4).collect()))
             }
@@ -77,7 +88,7 @@ impl Simulation {
             breaches.push((Rule::Foreign, format!("{action} of {id}, which is not ours")));
         }
         match goes {
-            Goes::Nothing => {}
+            Goes::Nothing | Goes::Prefixes(_) => {}
             Goes::Eni => {
                 if self.live_enis.contains(id) {
                     breaches.push((Rule::Live, format!("{action} of {id}, which carries a pod")));
@@ -97,7 +108,16 @@ impl Simulation {
                 }
             }
         }
-        breaches.into_iter().for_each(|(rule, what)| self.breach(rule, what));
+        if let Goes::Prefixes(gone) = goes {
+            let inside = |address: &&IpAddr| gone.iter().any(|prefix| prefix.contains(**address));
+            let live = self.live_addresses.iter().filter(inside);
+            let what =
+                |address| format!("{action} of the prefix of {address} on {id}, which a pod has");
+            breaches.extend(live.map(|address| (Rule::Live, what(address))));
+        }
+        for (rule, what) in breaches {
+            self.breach(rule, what);
+        }
     }
 
     fn judge_token(&mut self, write: &Write) {
@@ -108,6 +128,12 @@ impl Simulation {
             }
             Write::AssignV6(request) => {
                 (&request.token, intent(&request.eni, &request.addresses, "IPv6"))
+            }
+            Write::AssignV4Prefixes(request) => {
+                (&request.token, format!("{} IPv4 prefixes on {}", request.count, request.eni))
+            }
+            Write::AssignV6Prefixes(request) => {
+                (&request.token, format!("{} IPv6 prefixes on {}", request.count, request.eni))
             }
             _ => return,
         };
@@ -128,6 +154,7 @@ enum Goes {
     Nothing,
     Eni,
     Addresses(Vec<IpAddr>),
+    Prefixes(Vec<IpNetwork>),
 }
 
 fn intent<T: fmt::Debug>(eni: &EniId, addresses: &AddressRequest<T>, family: &str) -> String {

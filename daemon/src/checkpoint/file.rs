@@ -18,7 +18,7 @@ use redb::{
 use tokio::sync::watch;
 
 use super::record::{Recorded, Unreadable};
-use super::{Change, CheckpointError, Contents, Job, RestRecord, SandboxRecord};
+use super::{AssignRecord, Change, CheckpointError, Contents, Job, RestRecord, SandboxRecord};
 use crate::ipam::{EniRecord, MemberRecord};
 
 type Table = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -28,7 +28,10 @@ const SANDBOXES: Table = TableDefinition::new("sandboxes");
 const ENIS: Table = TableDefinition::new("enis");
 const MEMBERS: Table = TableDefinition::new("members");
 const RESTS: Table = TableDefinition::new("rests");
+const ASSIGNS: Table = TableDefinition::new("assigns");
 
+/// In `meta`: the node has had what it was to have once.
+const WARMED: &str = "warmed";
 /// Which tables there are and what their keys mean.
 const SCHEMA: u64 = 1;
 /// A note alone waits so long for a write to go with.
@@ -189,6 +192,8 @@ fn read(database: &Database, path: &Path) -> Result<Contents, Trouble> {
         enis: table(&transaction, ENIS).map_err(failed)?,
         members: table(&transaction, MEMBERS).map_err(failed)?,
         rests: table(&transaction, RESTS).map_err(failed)?,
+        assigns: table(&transaction, ASSIGNS).map_err(failed)?,
+        warmed: meta.get(WARMED).map_err(|error| torn(error.into()))?.is_some(),
     })
 }
 
@@ -203,7 +208,12 @@ fn table<T: Recorded>(
 ) -> Result<Vec<T>, ReadFailure> {
     let storage = |error: redb::Error| ReadFailure::Storage(error);
     let name = redb::TableHandle::name(&definition).to_owned();
-    let table = transaction.open_table(definition).map_err(|error| storage(error.into()))?;
+    let table = match transaction.open_table(definition) {
+        Ok(table) => table,
+        // An older daemon wrote the file.
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(storage(error.into())),
+    };
     let entries = table.iter().map_err(|error| storage(error.into()))?;
     entries
         .map(|entry| {
@@ -317,11 +327,13 @@ impl Writer {
 fn commit(database: &Database, changes: &[Change]) -> Result<(), Box<dyn Error + Send + Sync>> {
     let transaction = database.begin_write()?;
     {
-        transaction.open_table(META)?.insert("schema", SCHEMA)?;
+        let mut meta = transaction.open_table(META)?;
+        meta.insert("schema", SCHEMA)?;
         let mut sandboxes = transaction.open_table(SANDBOXES)?;
         let mut enis = transaction.open_table(ENIS)?;
         let mut members = transaction.open_table(MEMBERS)?;
         let mut rests = transaction.open_table(RESTS)?;
+        let mut assigns = transaction.open_table(ASSIGNS)?;
         for change in changes {
             match change {
                 Change::PutSandbox(record) => {
@@ -353,6 +365,16 @@ fn commit(database: &Database, changes: &[Change]) -> Result<(), Box<dyn Error +
                 }
                 Change::RemoveRest(eni, address) => {
                     rests.remove(rest_key(eni, *address).as_str())?;
+                }
+                Change::PutAssign(record) => {
+                    let value = AssignRecord::encode(record)?;
+                    assigns.insert(record.token.as_str(), value.as_slice())?;
+                }
+                Change::RemoveAssign(token) => {
+                    assigns.remove(token.as_str())?;
+                }
+                Change::Warmed => {
+                    meta.insert(WARMED, 1)?;
                 }
             }
         }

@@ -15,10 +15,10 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, RestKind, RestRecord, SandboxRecord};
+use super::{AssignRecord, Phase, RestKind, RestRecord, SandboxRecord};
 use crate::bpf::MemberMacs;
 use crate::datapath::{MemberSpec, Pod, PodLink, PodSpec};
-use crate::ipam::{Allocation, EniRecord, MemberRecord, Uplink};
+use crate::ipam::{Allocation, EniRecord, Lot, MemberRecord, Uplink};
 
 /// A record with its version.
 #[derive(Debug, Serialize, Deserialize)]
@@ -312,6 +312,10 @@ pub(super) struct EniForm<T> {
     stack: String,
     v4: u32,
     v6: u32,
+    #[serde(default)]
+    v4_prefixes: u32,
+    #[serde(default)]
+    v6_prefixes: u32,
     tags: BTreeMap<String, String>,
     resource_group: Option<String>,
     source_dest_check: bool,
@@ -398,6 +402,8 @@ fn eni_form<T, F>(eni: &Eni<T>, owner: F) -> EniForm<F> {
         stack,
         v4,
         v6,
+        v4_prefixes,
+        v6_prefixes,
         tags,
         resource_group,
         source_dest_check,
@@ -414,6 +420,8 @@ fn eni_form<T, F>(eni: &Eni<T>, owner: F) -> EniForm<F> {
         stack: stack.to_string(),
         v4: *v4,
         v6: *v6,
+        v4_prefixes: *v4_prefixes,
+        v6_prefixes: *v6_prefixes,
         tags: tags.clone(),
         resource_group: resource_group.clone(),
         source_dest_check: *source_dest_check,
@@ -447,6 +455,8 @@ fn eni<T, F>(form: EniForm<F>, owner: T) -> Result<Eni<T>, Unreadable> {
         stack: form.stack.parse::<IpStack>()?,
         v4: form.v4,
         v6: form.v6,
+        v4_prefixes: form.v4_prefixes,
+        v6_prefixes: form.v6_prefixes,
         tags: form.tags,
         resource_group: form.resource_group,
         source_dest_check: form.source_dest_check,
@@ -510,6 +520,55 @@ impl Recorded for RestRecord {
                 RestKindForm::Cooling => RestKind::Cooling,
                 RestKindForm::Leaving => RestKind::Leaving,
             },
+        })
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct AssignForm {
+    token: String,
+    eni: String,
+    lot: LotForm,
+    count: u32,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LotForm {
+    V4,
+    V6,
+    V4Prefix,
+    V6Prefix,
+}
+
+impl Recorded for AssignRecord {
+    type Record = AssignForm;
+
+    fn to_record(&self) -> AssignForm {
+        AssignForm {
+            token: self.token.to_string(),
+            eni: self.eni.to_string(),
+            lot: match self.lot {
+                Lot::V4 => LotForm::V4,
+                Lot::V6 => LotForm::V6,
+                Lot::V4Prefix => LotForm::V4Prefix,
+                Lot::V6Prefix => LotForm::V6Prefix,
+            },
+            count: self.count,
+        }
+    }
+
+    fn from_record(form: AssignForm) -> Result<Self, Unreadable> {
+        Ok(Self {
+            token: ClientToken::try_from(form.token)?,
+            eni: ClientToken::try_from(form.eni)?,
+            lot: match form.lot {
+                LotForm::V4 => Lot::V4,
+                LotForm::V6 => Lot::V6,
+                LotForm::V4Prefix => Lot::V4Prefix,
+                LotForm::V6Prefix => Lot::V6Prefix,
+            },
+            count: form.count,
         })
     }
 }

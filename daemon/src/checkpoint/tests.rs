@@ -125,7 +125,7 @@ prop_compose! {
         ],
         vswitch in name(),
         stack in prop_oneof![Just(IpStack::V4), Just(IpStack::V6), Just(IpStack::Dual)],
-        counts in (0u32..50, 0u32..11),
+        counts in (0u32..50, 0u32..11, 0u32..11, 0u32..2),
         tags in collection::btree_map(name(), ".{0,8}", 0..3),
         resource_group in option::of(name()),
         source_dest_check in any::<bool>(),
@@ -145,6 +145,8 @@ prop_compose! {
             stack,
             v4: counts.0,
             v6: counts.1,
+            v4_prefixes: counts.2,
+            v6_prefixes: counts.3,
             tags,
             resource_group,
             source_dest_check,
@@ -171,6 +173,18 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn assign()(
+        token in "[a-z0-9-]{1,64}",
+        eni in "[a-z0-9-]{1,64}",
+        lot in prop::sample::select(Lot::ALL.as_slice()),
+        count in 1u32..50,
+    ) -> AssignRecord {
+        let [token, eni] = [token, eni].map(|text| ClientToken::try_from(text).unwrap());
+        AssignRecord { token, eni, lot, count }
+    }
+}
+
 fn change() -> impl Strategy<Value = Change> {
     let uplink = (1u32..127, pair()).prop_map(|(number, gateway)| Uplink { number, gateway });
     let owner = (sandbox_key(), pod(), name());
@@ -182,6 +196,8 @@ fn change() -> impl Strategy<Value = Change> {
         4 => (eni(), uplink).prop_map(|(eni, uplink)| Change::PutEni(Box::new(owned(eni, uplink)))),
         4 => (eni(), owner).prop_map(|(eni, owner)| Change::PutMember(Box::new(owned(eni, owner)))),
         4 => rest().prop_map(Change::PutRest),
+        4 => assign().prop_map(Change::PutAssign),
+        1 => Just(Change::Warmed),
     ]
 }
 
@@ -192,6 +208,8 @@ struct Expected {
     enis: BTreeMap<String, EniRecord>,
     members: BTreeMap<String, MemberRecord>,
     rests: BTreeMap<String, RestRecord>,
+    assigns: BTreeMap<String, AssignRecord>,
+    warmed: bool,
 }
 
 impl Expected {
@@ -215,6 +233,11 @@ impl Expected {
                 self.rests.insert(rest(&record.eni, record.address), record);
             }
             Change::RemoveRest(eni, address) => drop(self.rests.remove(&rest(&eni, address))),
+            Change::PutAssign(record) => {
+                self.assigns.insert(record.token.to_string(), record);
+            }
+            Change::RemoveAssign(token) => drop(self.assigns.remove(token.as_str())),
+            Change::Warmed => self.warmed = true,
         }
     }
 
@@ -224,6 +247,8 @@ impl Expected {
             enis: self.enis.into_values().collect(),
             members: self.members.into_values().collect(),
             rests: self.rests.into_values().collect(),
+            assigns: self.assigns.into_values().collect(),
+            warmed: self.warmed,
         }
     }
 }
@@ -239,6 +264,7 @@ fn with_removals(changes: Vec<Change>, mask: u64) -> Vec<Change> {
             Change::PutEni(record) => Change::RemoveEni(record.token.clone()),
             Change::PutMember(record) => Change::RemoveMember(record.token.clone()),
             Change::PutRest(rest) => Change::RemoveRest(rest.eni.clone(), rest.address),
+            Change::PutAssign(assign) => Change::RemoveAssign(assign.token.clone()),
             other => other.clone(),
         })
         .collect();

@@ -1,29 +1,29 @@
 //! The task that owns the state: events in, effects out, side by side and bounded in number; what
 //! comes of them are events again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud::{
-    AddressRequest, AssignAddresses, CallOptions, Ecs, EniFilter, Outcome as Effected, Priority,
-};
+use cloud::{CallOptions, Ecs, EniFilter, Outcome as Effected, Priority};
 use controlplane::{Answer, CallError, Eni, Goal, Stage, Verb};
 use model::{EniId, InstanceId, SandboxKey};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::addresses;
 use super::clock::Clock;
+use super::disagreement::Disagreement;
 use super::event::{Ask, Effect, Event, Outcome, Ticket, Told, Whose};
 use super::links::Links;
-use super::pool::{Family, v4, v6};
 use super::snapshot::{Snapshot, Standing};
 use super::state::State;
 use super::{AllocError, Allocation, Request};
 use crate::checkpoint::{Change, Checkpoint};
+use crate::datapath::DatapathError;
 use crate::failpoints::{Point, reach};
 
 /// How long one call may take, its repetitions included.
@@ -236,7 +236,10 @@ impl<E: Ecs> Driver<E> {
     }
 
     fn carry_out(&self, out: Outcome, begun: Duration) {
-        let Outcome { answers: _, confirmations: _, writes, notes, effects } = out;
+        let Outcome { answers: _, confirmations: _, writes, notes, effects, disagreements } = out;
+        for Disagreement { kind, subject, ours, theirs } in disagreements {
+            tracing::error!(%kind, subject, ours, theirs, "two witnesses of the truth differ");
+        }
         if !notes.is_empty() {
             let point = bound_point(&notes);
             self.checkpoint.note(notes);
@@ -315,12 +318,28 @@ impl<E: Ecs> Hands<E> {
                 let removed = self.links.remove_eni(eni.clone()).await;
                 Some(Told::LinkRemoved(eni, removed.map_err(|e| text(&e))))
             }
+            Effect::Witness { port, eni, addresses } => {
+                let users = self.users(eni, addresses).await;
+                Some(Told::Witnessed { port, result: users.map_err(|e| text(&e)) })
+            }
             Effect::Bury(addresses) => {
                 let buried = self.links.bury(addresses.clone()).await;
                 Some(Told::Buried(addresses, buried.map_err(|e| text(&e))))
             }
             Effect::Released(_) => None,
         }
+    }
+
+    async fn users(
+        &self,
+        eni: Option<EniId>,
+        addresses: Vec<IpAddr>,
+    ) -> Result<BTreeSet<IpAddr>, DatapathError> {
+        let mut users = self.links.users(addresses).await?;
+        if let Some(eni) = eni {
+            users.extend(self.links.eni_users(eni).await?);
+        }
+        Ok(users)
     }
 
     async fn ask(&self, ask: Ask, instance: &InstanceId, options: CallOptions) -> Told {
@@ -338,44 +357,15 @@ impl<E: Ecs> Hands<E> {
                 let vswitch = cloud.vswitch(&id, options).await;
                 Told::VSwitch(id, vswitch.map_err(CallError::from))
             }
-            Ask::Assign { port, eni, family, count, token } => {
-                let result = match family {
-                    Family::V4 => {
-                        let addresses = AddressRequest::Any(count);
-                        let request = AssignAddresses { token, eni, addresses };
-                        let assigned = cloud.assign_v4(&request, options).await;
-                        assigned.map(|all| all.into_iter().map(IpAddr::V4).collect())
-                    }
-                    Family::V6 => {
-                        let addresses = AddressRequest::Any(count);
-                        let request = AssignAddresses { token, eni, addresses };
-                        let assigned = cloud.assign_v6(&request, options).await;
-                        assigned.map(|all| all.into_iter().map(IpAddr::V6).collect())
-                    }
-                };
-                Told::Assigned { port, family, result: result.map_err(CallError::from) }
+            Ask::Assign { port, eni, lot, count, token } => {
+                let result = addresses::assign(cloud, token, eni, (lot, count), options).await;
+                Told::Assigned { port, lot, result: result.map_err(CallError::from) }
             }
-            Ask::Unassign { port, eni, addresses } => {
-                let result = self.unassign(&eni, &addresses, options).await;
-                Told::Unassigned { port, addresses, result }
+            Ask::Unassign { port, eni, blocks } => {
+                let result = addresses::unassign(cloud, &eni, &blocks, options).await;
+                Told::Unassigned { port, blocks, result }
             }
         }
-    }
-
-    async fn unassign(
-        &self,
-        eni: &EniId,
-        addresses: &[IpAddr],
-        options: CallOptions,
-    ) -> Result<(), CallError> {
-        let (v4, v6) = (v4(addresses), v6(addresses));
-        if !v4.is_empty() {
-            self.cloud.unassign_v4(eni, &v4, options).await?;
-        }
-        if !v6.is_empty() {
-            self.cloud.unassign_v6(eni, &v6, options).await?;
-        }
-        Ok(())
     }
 }
 

@@ -1,14 +1,16 @@
 //! What happens to the pool and what follows from it: closed sets, so that a step is a function.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use cloud::{ClientToken, Meaning, Thing};
 use controlplane::{Answer, Call, CallError, Verb};
+use ipnetwork::IpNetwork;
 use model::{EniId, IpPair, SandboxKey, VSwitch, VSwitchId};
 
-use super::pool::Family;
-use super::{AllocError, Allocation, Options, Request};
+use super::disagreement::Disagreement;
+use super::{AllocError, Allocation, Lot, Options, Request};
 use crate::checkpoint::Change;
 use crate::datapath::{EniLink, EniSpec};
 
@@ -49,6 +51,8 @@ pub(crate) enum Effect {
     SetLink(ClientToken, EniSpec),
     /// Forget the ENI's link.
     RemoveLink(EniId),
+    /// Ask the kernel which of these addresses are in use, and who uses this ENI if it is to go.
+    Witness { port: ClientToken, eni: Option<EniId>, addresses: Vec<IpAddr> },
     /// Remove what is left in the kernel of addresses that have rested.
     Bury(Vec<IpPair>),
     /// Tell a caller that its release is durable.
@@ -65,9 +69,9 @@ pub(crate) enum Ask {
     /// A vSwitch.
     VSwitch(VSwitchId),
     /// More addresses.
-    Assign { port: ClientToken, eni: EniId, family: Family, count: u32, token: ClientToken },
-    /// Fewer.
-    Unassign { port: ClientToken, eni: EniId, addresses: Vec<IpAddr> },
+    Assign { port: ClientToken, eni: EniId, lot: Lot, count: u32, token: ClientToken },
+    /// Fewer: single addresses, or prefixes.
+    Unassign { port: ClientToken, eni: EniId, blocks: Vec<IpNetwork> },
 }
 
 /// Which fleet an ENI belongs to.
@@ -89,13 +93,15 @@ pub(crate) enum Told {
     /// To [`Ask::VSwitch`].
     VSwitch(VSwitchId, Result<Option<VSwitch>, CallError>),
     /// To [`Ask::Assign`].
-    Assigned { port: ClientToken, family: Family, result: Result<Vec<IpAddr>, CallError> },
+    Assigned { port: ClientToken, lot: Lot, result: Result<Vec<IpNetwork>, CallError> },
     /// To [`Ask::Unassign`].
-    Unassigned { port: ClientToken, addresses: Vec<IpAddr>, result: Result<(), CallError> },
+    Unassigned { port: ClientToken, blocks: Vec<IpNetwork>, result: Result<(), CallError> },
     /// To [`Effect::SetLink`].
     LinkSet(ClientToken, Result<EniLink, String>),
     /// To [`Effect::RemoveLink`].
     LinkRemoved(EniId, Result<(), String>),
+    /// To [`Effect::Witness`]: those that are in use.
+    Witnessed { port: ClientToken, result: Result<BTreeSet<IpAddr>, String> },
     /// To [`Effect::Bury`].
     Buried(Vec<IpPair>, Result<(), String>),
 }
@@ -114,6 +120,8 @@ pub(crate) struct Outcome {
     pub(crate) notes: Vec<Change>,
     /// Side by side.
     pub(crate) effects: Vec<Effect>,
+    /// Where two witnesses differ.
+    pub(crate) disagreements: Vec<Disagreement>,
 }
 
 impl Effect {
@@ -124,6 +132,7 @@ impl Effect {
             Self::Ask(ask) => ask.undone(CallError::NotRecorded(text())),
             Self::SetLink(port, _) => Told::LinkSet(port, Err(text())),
             Self::RemoveLink(eni) => Told::LinkRemoved(eni, Err(text())),
+            Self::Witness { port, .. } => Told::Witnessed { port, result: Err(text()) },
             Self::Bury(addresses) => Told::Buried(addresses, Err(text())),
             Self::Released(_) => return None,
         })
@@ -136,11 +145,9 @@ impl Ask {
             Self::Eni(whose, call) => Told::Eni(whose, call.unsent(error)),
             Self::Instance => Told::Instance(Err(error)),
             Self::VSwitch(id) => Told::VSwitch(id, Err(error)),
-            Self::Assign { port, family, .. } => {
-                Told::Assigned { port, family, result: Err(error) }
-            }
-            Self::Unassign { port, addresses, .. } => {
-                Told::Unassigned { port, addresses, result: Err(error) }
+            Self::Assign { port, lot, .. } => Told::Assigned { port, lot, result: Err(error) },
+            Self::Unassign { port, blocks, .. } => {
+                Told::Unassigned { port, blocks, result: Err(error) }
             }
         }
     }
@@ -167,7 +174,10 @@ impl Told {
             Self::VSwitch(_, result) => result.as_ref().err(),
             Self::Assigned { result, .. } => result.as_ref().err(),
             Self::Unassigned { result, .. } => result.as_ref().err(),
-            Self::LinkSet(..) | Self::LinkRemoved(..) | Self::Buried(..) => None,
+            Self::LinkSet(..)
+            | Self::LinkRemoved(..)
+            | Self::Witnessed { .. }
+            | Self::Buried(..) => None,
         }
     }
 }

@@ -4,8 +4,12 @@
 mod ask;
 mod plan;
 mod port;
+mod prefix;
+mod reclaim;
 mod release;
 mod shelf;
+mod shrink;
+mod tags;
 mod truth;
 mod why;
 
@@ -22,15 +26,19 @@ use model::{
 };
 
 use super::event::{Ask, Effect, Outcome, Ticket, Whose};
+use super::lot::{Grain, Lot};
 use super::{AllocError, Allocation, EniRecord, Uplink};
-use crate::checkpoint::{Change, Contents, RestRecord};
-use crate::config::IdleRange;
+use crate::checkpoint::{AssignRecord, Change, Contents, RestRecord};
+use crate::config::{EniPolicy, IdleRange, IdleReclaim, Prefixes};
 use crate::datapath::{EniKind, EniLink};
 
 use plan::Barrier;
+use port::Intent;
 pub(crate) use port::{LinkState, Port};
+use reclaim::Reclaim;
+pub(crate) use shelf::Family;
 pub(crate) use shelf::SlotState;
-pub(crate) use shelf::{Family, v4, v6};
+pub(crate) use tags::{Tag, TagRules};
 use truth::Truth;
 
 /// A link that could not be set is tried again after this.
@@ -44,6 +52,10 @@ pub(crate) struct Settings {
     pub(crate) stack: IpStack,
     pub(crate) capacity: Capacity,
     pub(crate) idle: IdleRange,
+    pub(crate) warm_up: u32,
+    pub(crate) reclaim: Option<IdleReclaim>,
+    pub(crate) prefixes: Option<Prefixes>,
+    pub(crate) min_enis: u32,
     pub(crate) max_enis: Option<u32>,
     pub(crate) batch: u32,
     pub(crate) cooldown: Duration,
@@ -52,12 +64,22 @@ pub(crate) struct Settings {
     pub(crate) mark_mask: u32,
     pub(crate) vswitches: Vec<VSwitchId>,
     pub(crate) policy: SelectionPolicy,
+    pub(crate) eni_policy: EniPolicy,
     pub(crate) security_groups: Vec<SecurityGroupId>,
     pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) tag_rules: TagRules,
     pub(crate) resource_group: Option<String>,
     pub(crate) source_dest_check: bool,
     pub(crate) boot_id: String,
     pub(crate) timing: Timing,
+}
+
+impl Settings {
+    /// Pods that one ENI can serve.
+    pub(crate) fn pods_per_eni(&self) -> u32 {
+        let grain = if self.prefixes.is_some() { Grain::Prefixes } else { Grain::Addresses };
+        grain.pods(self.stack, self.capacity.per_eni)
+    }
 }
 
 /// The shared pool.
@@ -76,6 +98,11 @@ pub(crate) struct Pool {
     ask_at: Option<Duration>,
     /// Read from the checkpoint, for ports that are not known yet.
     rests: Vec<RestRecord>,
+    /// vSwitches without a prefix left, and until when they are asked for single addresses.
+    fragmented: BTreeMap<VSwitchId, Duration>,
+    reclaim: Reclaim,
+    /// The node has had what it was to have once, when it was new.
+    warmed: bool,
     random: Random,
     stopping: bool,
 }
@@ -136,6 +163,9 @@ impl Pool {
             barrier: None,
             ask_at: None,
             rests: rests.collect(),
+            fragmented: BTreeMap::new(),
+            reclaim: Reclaim::new(now),
+            warmed: contents.warmed,
             random,
             stopping: false,
             settings,
@@ -145,9 +175,14 @@ impl Pool {
                 pool.open(record, now);
             }
         }
-        for port in pool.ports.values_mut() {
+        for (token, port) in &mut pool.ports {
             // Calls of the process before may still take effect.
             port.written = Some(now);
+            // What it asked for and did not get is asked for again, with the same token.
+            let asked = contents.assigns.iter().find(|assign| assign.eni == *token);
+            port.asking.intent = asked
+                .cloned()
+                .map(|AssignRecord { lot, count, token, .. }| Intent::Assign { lot, count, token });
         }
         pool
     }
@@ -197,14 +232,17 @@ impl Pool {
     /// Serves who waits from what is idle, the fullest ENI first.
     pub(crate) fn serve(&mut self, now: Duration, out: &mut Outcome) {
         let stack = self.settings.stack;
+        if !self.waiters.is_empty() {
+            self.thaw(now);
+        }
         while let Some(waiter) = self.waiters.pop_front() {
             let serving = self
                 .ports
-                .values_mut()
-                .filter(|port| port.serves() && port.shelf.idle_pairs(stack) > 0);
-            let port =
-                serving.max_by_key(|port| (port.shelf.used(), std::cmp::Reverse(port.number)));
-            let Some(port) = port else {
+                .iter()
+                .filter(|(_, port)| port.serves() && port.shelf.idle_pairs(stack) > 0);
+            let first = serving.min_by_key(|(_, port)| self.rank(port));
+            let first = first.map(|(token, _)| token.clone());
+            let Some(port) = first.and_then(|token| self.ports.get_mut(&token)) else {
                 self.waiters.push_front(waiter);
                 return;
             };
@@ -225,6 +263,24 @@ impl Pool {
             let ticket = waiter.ticket;
             out.answers.push((ticket, Ok(allocation.clone())));
             self.owners.insert(waiter.key, Owned { allocation, ticket: Some(ticket) });
+            self.reclaim.touch(now);
+        }
+    }
+
+    /// Which ENI serves and grows first, by `eni_selection_policy`: the least.
+    fn rank(&self, port: &Port) -> (i64, u32) {
+        let used = i64::from(port.shelf.used());
+        match self.settings.eni_policy {
+            EniPolicy::MostIps => (-used, port.number),
+            EniPolicy::LeastIps => (used, port.number),
+        }
+    }
+
+    /// When the node has had what it was to have once, that is written down.
+    pub(crate) fn warm_up(&mut self, out: &mut Outcome) {
+        if self.is_warm() {
+            self.warmed = true;
+            out.notes.push(Change::Warmed);
         }
     }
 
@@ -263,8 +319,9 @@ impl Pool {
             }
             Notice::Failed(token, failure) => self.creation_failed(token, failure, vswitches, now),
             Notice::Gone(token) => {
-                if let Some(port) = self.ports.remove(token) {
-                    Self::close(&port, out);
+                if let Some(mut port) = self.ports.remove(token) {
+                    port.give_up(out);
+                    Self::forget_rests(&port, out);
                     out.effects.push(Effect::RemoveLink(port.id));
                 }
             }
@@ -276,7 +333,8 @@ impl Pool {
         let mask = self.settings.mark_mask;
         for (token, port) in &mut self.ports {
             let due = matches!(port.link, LinkState::Wanted(at) if at <= now);
-            let Some(mark) = mark(port.number, mask).filter(|_| due && !port.lost) else {
+            let wanted = due && !port.lost && !port.is_closing();
+            let Some(mark) = mark(port.number, mask).filter(|_| wanted) else {
                 continue;
             };
             port.link = LinkState::Setting;
@@ -363,7 +421,8 @@ impl Pool {
         match &answer {
             Answer::Created(token, Ok(_)) => {
                 if let Some(eni) = self.fleet.get(token) {
-                    vswitches.take(&eni.spec.vswitch, eni.spec.v4);
+                    let prefixed = eni.spec.v4_prefixes.saturating_mul(Lot::V4_PREFIX);
+                    vswitches.take(&eni.spec.vswitch, eni.spec.v4.saturating_add(prefixed));
                 }
             }
             Answer::Changed(token, Verb::Delete, Ok(())) => {
@@ -406,7 +465,7 @@ impl Pool {
             return None;
         }
         let links = self.ports.values().filter_map(|port| match port.link {
-            LinkState::Wanted(at) if !port.lost => Some(at),
+            LinkState::Wanted(at) if !port.lost && !port.is_closing() => Some(at),
             _ => None,
         });
         [
@@ -418,6 +477,9 @@ impl Pool {
             self.rest_wake(),
             self.ask_wake(now),
             self.creation_wake(now),
+            self.shrink_wake(now),
+            self.reclaim_wake(),
+            self.ports.values().filter_map(|port| port.shelf.thaws_at()).min(),
         ]
         .into_iter()
         .flatten()

@@ -6,13 +6,14 @@ use std::time::Duration;
 use controlplane::{
     ControllerSettings, Defaults, FleetSettings, Owner, PodRequest, Random, Timing, VSwitches,
 };
-use model::{IpPair, SandboxKey, VSwitchId};
+use model::{Capacity, IpPair, SandboxKey, VSwitchId};
 
 use super::event::{Ask, Effect, Event, Outcome, Ticket, Told, Whose};
 use super::members::{self, Members};
-use super::pool::{self, Pool, Settings};
+use super::pool::{self, Pool, Settings, Tag, TagRules};
 use super::{AllocError, Options, Request, Want};
 use crate::checkpoint::Contents;
+use crate::config::Config;
 
 /// Everything that hands out addresses on this node.
 #[derive(Debug, Clone)]
@@ -70,7 +71,9 @@ impl State {
         self.pool.links(now, &mut out);
         self.pool.ask(now, &mut out);
         self.pool.bury(now, &mut out);
-        self.pool.trim(now, &mut out);
+        self.pool.warm_up(&mut out);
+        self.pool.reclaim(now);
+        self.pool.shrink(now, &mut out);
         self.pool.forget(now, &mut out);
         self.pool.look(now, &mut out);
         self.members.observe(self.pool.trunk(), self.foreign_members);
@@ -213,11 +216,11 @@ impl State {
                 self.pool.looked(result, begun, vswitches, now, out);
             }
             Told::VSwitch(id, result) => vswitches.answer(&id, result, now),
-            Told::Assigned { port, family, result } => {
-                self.pool.assigned(&port, family, result, vswitches, now, out);
+            Told::Assigned { port, lot, result } => {
+                self.pool.assigned(&port, lot, result, vswitches, now, out);
             }
-            Told::Unassigned { port, addresses, result } => {
-                self.pool.unassigned(&port, &addresses, result, vswitches, now, out);
+            Told::Unassigned { port, blocks, result } => {
+                self.pool.unassigned(&port, &blocks, result, vswitches, now, out);
             }
             Told::LinkSet(port, result) => self.pool.link_set(&port, result, now),
             Told::LinkRemoved(eni, result) => {
@@ -225,6 +228,7 @@ impl State {
                     tracing::warn!(%eni, error, "the link of an ENI that is gone cannot be removed");
                 }
             }
+            Told::Witnessed { port, result } => self.pool.witnessed(&port, result, now, out),
             Told::Buried(addresses, result) => {
                 self.buried(&addresses, &result, now, out);
             }
@@ -257,8 +261,12 @@ fn settings(options: &Options, boot_id: String) -> Settings {
         instance: node.instance.clone(),
         zone: node.zone.clone(),
         stack: config.stack,
-        capacity: node.capacity,
+        capacity: capacity(node.capacity, config),
         idle: config.idle,
+        warm_up: config.warm_up,
+        reclaim: config.reclaim,
+        prefixes: config.prefixes,
+        min_enis: config.min_enis,
         max_enis: config.max_enis.map(std::num::NonZero::get),
         batch: config.batch,
         cooldown: config.cooldown,
@@ -267,8 +275,10 @@ fn settings(options: &Options, boot_id: String) -> Settings {
         mark_mask: config.mark_mask,
         vswitches: zone.cloned().unwrap_or_else(|| vec![node.vswitch.clone()]),
         policy: config.vswitch_policy,
+        eni_policy: config.eni_policy,
         security_groups: config.security_groups.clone(),
         tags,
+        tag_rules: tag_rules(config),
         resource_group: config.resource_group.clone(),
         source_dest_check: config.source_dest_check,
         boot_id,
@@ -280,6 +290,17 @@ fn settings(options: &Options, boot_id: String) -> Settings {
 fn watched(options: &Options, settings: &Settings) -> BTreeSet<VSwitchId> {
     let of_pods = options.pod_networkings.iter().flat_map(|it| it.vswitches.iter().flatten());
     settings.vswitches.iter().chain(of_pods).cloned().collect()
+}
+
+/// What the type holds, less what `eni_cap_ratio` and `eni_cap_shift` leave to others.
+fn capacity(of_type: Capacity, config: &Config) -> Capacity {
+    let enis = config.eni_capacity.adapters(of_type.enis.saturating_add(1));
+    Capacity { enis, shared: enis.saturating_mul(of_type.per_eni), exclusive: enis, ..of_type }
+}
+
+fn tag_rules(config: &Config) -> TagRules {
+    let blocked = config.tag_block_list.iter().cloned().map(|(key, value)| Tag { key, value });
+    TagRules { filter: config.tag_filter.clone(), blocked: blocked.collect() }
 }
 
 fn member_settings(options: &Options, settings: &Settings) -> ControllerSettings {

@@ -3,6 +3,8 @@
 mod law;
 mod lost;
 mod one;
+mod prefixes;
 mod reconfigure;
+mod sizes;
 mod task;
 mod world;

@@ -9,15 +9,16 @@ use model::{IpPair, VSwitch, VSwitchId, gateway};
 
 use super::{EniRecord, Family, Pool, Port, mark};
 use crate::ipam::Uplink;
+use crate::ipam::lot::{Grain, Lot};
 
 /// Waiters that come within this time are asked for in one go.
 const COLLECT: Duration = Duration::from_millis(20);
-/// The most IPv6 addresses of one call.
-pub(super) const V6_BATCH: u32 = 10;
 /// After a refusal that repetition does not help against.
 const CREATE_PAUSE: Duration = Duration::from_secs(30);
 /// After the cloud named a quota that our count has not reached.
 const QUOTA_PAUSE: Duration = Duration::from_mins(1);
+/// A vSwitch that had addresses and no prefix left is asked for single ones so long.
+const FRAGMENTED: Duration = Duration::from_mins(10);
 
 /// Why those who wait in vain do so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,21 +49,92 @@ impl Pool {
             return;
         }
         let waiting = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
-        let goal = waiting.saturating_add(self.settings.idle.min());
+        let goal = waiting.saturating_add(self.settings.idle.min()).max(self.warm_goal(waiting));
         self.want_trunk(goal, vswitches, now);
         let missing = goal.saturating_sub(self.supply());
         if missing == 0 {
             self.ask_at = None;
+        } else if waiting == 0 || now >= *self.ask_at.get_or_insert(now + COLLECT) {
+            let missing = self.grow_ports(missing, vswitches, now);
+            let missing = self.add_enis(missing, waiting, vswitches, now);
+            if missing == 0 {
+                self.barrier = None;
+            }
+        }
+        self.keep_floors(vswitches, now);
+    }
+
+    /// So many more are to be idle as the new node lacks of what it is to have once.
+    fn warm_goal(&self, waiting: u32) -> u32 {
+        let used = u32::try_from(self.owners.len()).unwrap_or(u32::MAX);
+        self.warming().map_or(0, |target| target.saturating_sub(used).max(waiting))
+    }
+
+    /// `min_eni` and the numbers of prefixes that the node is to have, used or not.
+    fn keep_floors(&mut self, vswitches: &mut VSwitches, now: Duration) {
+        // One call after the other: nobody waits for them.
+        if self.making().next().is_some() {
             return;
         }
-        if waiting > 0 && now < *self.ask_at.get_or_insert(now + COLLECT) {
+        if self.kept_enis() < self.settings.min_enis {
+            // A refusal is seen again by the next plan, and by those who wait.
+            let _later = self.intend(Kind::Secondary, 1, vswitches, now);
             return;
         }
-        let missing = self.grow_ports(missing, vswitches, now);
-        let missing = self.add_enis(missing, waiting, vswitches, now);
-        if missing == 0 {
-            self.barrier = None;
+        let Some(floor) = self.settings.prefixes else { return };
+        for (family, floor) in [(Family::V4, floor.v4), (Family::V6, floor.v6)] {
+            let counts = Family::all(self.settings.stack).any(|of| of == family);
+            let has: u32 = self.ports.values().map(|port| port.prefixes(family)).sum();
+            if counts && has < floor {
+                self.add_prefixes(family, floor - has, vswitches, now);
+            }
         }
+    }
+
+    /// More prefixes that no pod waits for: on ENIs that have a place, else on a new one.
+    fn add_prefixes(
+        &mut self,
+        family: Family,
+        mut missing: u32,
+        vswitches: &mut VSwitches,
+        now: Duration,
+    ) {
+        let (per_eni, lot) = (self.settings.capacity.per_eni, Grain::Prefixes.lot(family));
+        let tokens: Vec<ClientToken> = self.ports.keys().cloned().collect();
+        for token in tokens {
+            let Some(port) = self.ports.get(&token) else { continue };
+            let vswitch = port.vswitch.clone();
+            let apt = port.takes_more(now) && !port.asking.full;
+            if !apt || self.grain(&vswitch, now) == Grain::Addresses {
+                continue;
+            }
+            let room = if family == Family::V4 { vswitches.room(&vswitch, now) } else { u32::MAX };
+            let more = port.free_places(family, per_eni).min(missing).min(room / Lot::V4_PREFIX);
+            if let Some(port) = self.ports.get_mut(&token) {
+                port.queue(lot, more);
+            }
+            missing -= more;
+        }
+        if missing > 0 {
+            let pods = missing.saturating_mul(lot.size());
+            let _later = self.intend(Kind::Secondary, pods, vswitches, now);
+        }
+    }
+
+    /// Whether this vSwitch is asked for prefixes.
+    pub(super) fn grain(&self, vswitch: &VSwitchId, now: Duration) -> Grain {
+        let fragmented = self.fragmented.get(vswitch).is_some_and(|until| now < *until);
+        if self.settings.prefixes.is_some() && !fragmented {
+            Grain::Prefixes
+        } else {
+            Grain::Addresses
+        }
+    }
+
+    /// A vSwitch has no prefix left; it is asked for single addresses for a while.
+    pub(super) fn no_prefix_left(&mut self, vswitch: &VSwitchId, why: &str, now: Duration) {
+        tracing::warn!(%vswitch, why, "a vSwitch has no prefix left; pods get single addresses of it");
+        self.fragmented.insert(vswitch.clone(), now + FRAGMENTED);
     }
 
     /// How many pods can be served, now or when all has come that was asked for.
@@ -71,11 +143,7 @@ impl Pool {
         let ports = self.ports.values().filter(|port| port.counts() && port.unplugged.is_none());
         let ports: u32 = ports.map(|port| port.supply(stack)).sum();
         let making = self.making().map(|eni| {
-            let count = |family| match family {
-                Family::V4 => eni.spec.v4,
-                Family::V6 => eni.spec.v6,
-            };
-            Family::all(stack).map(count).min().unwrap_or(0)
+            Family::all(stack).map(|family| promised(&eni.spec, family)).min().unwrap_or(0)
         });
         ports.saturating_add(making.sum())
     }
@@ -93,11 +161,13 @@ impl Pool {
     }
 
     /// How many more pods those ENIs could serve.
-    fn making_room(&self) -> u32 {
-        let per_eni = self.settings.capacity.per_eni;
-        let v4 = self.settings.stack.v4();
-        let asked = |eni: &EniRecord| if v4 { eni.spec.v4 } else { eni.spec.v6 };
-        self.making().map(|eni| per_eni.saturating_sub(asked(eni))).sum()
+    fn making_room(&self, now: Duration) -> u32 {
+        let settings = &self.settings;
+        let family = if settings.stack.v4() { Family::V4 } else { Family::V6 };
+        let most = |eni: &EniRecord| {
+            self.grain(&eni.spec.vswitch, now).pods(settings.stack, settings.capacity.per_eni)
+        };
+        self.making().map(|eni| most(eni).saturating_sub(promised(&eni.spec, family))).sum()
     }
 
     fn want_trunk(&mut self, goal: u32, vswitches: &mut VSwitches, now: Duration) {
@@ -111,22 +181,29 @@ impl Pool {
         }
     }
 
-    /// Existing ENIs first, the fullest of them first.
+    /// Existing ENIs first, in the order of `eni_selection_policy`.
     fn grow_ports(&mut self, mut missing: u32, vswitches: &VSwitches, now: Duration) -> u32 {
         let (stack, per_eni) = (self.settings.stack, self.settings.capacity.per_eni);
-        let grows = |port: &&mut Port| {
-            let here = port.counts() && port.missing.is_none() && port.unplugged.is_none();
-            here && port.asking.not_before <= now && vswitches.room(&port.vswitch, now) > 0
-        };
-        let mut ports: Vec<_> = self.ports.values_mut().filter(grows).collect();
-        ports.sort_by_key(|port| (std::cmp::Reverse(port.shelf.used()), port.number));
+        let grows = |port: &Port| port.takes_more(now) && vswitches.room(&port.vswitch, now) > 0;
+        let ports = self.ports.iter().filter(|(_, port)| grows(port));
+        let mut ports: Vec<_> = ports
+            .map(|(token, port)| {
+                let grain = self.grain(&port.vswitch, now);
+                (self.rank(port), token.clone(), grain)
+            })
+            .collect();
+        ports.sort_by_key(|(rank, ..)| *rank);
         let mut taken: BTreeMap<VSwitchId, u32> = BTreeMap::new();
-        for port in ports {
+        for (_, token, grain) in ports {
+            let Some(port) = self.ports.get_mut(&token) else { continue };
             let taken = taken.entry(port.vswitch.clone()).or_default();
             let left = vswitches.room(&port.vswitch, now).saturating_sub(*taken);
-            let more = port.room(stack, per_eni).min(missing).min(left);
-            *taken = taken.saturating_add(more);
-            port.grow(more, stack);
+            // Less than a prefix left is left for single addresses.
+            let grain = if left < Lot::V4_PREFIX { Grain::Addresses } else { grain };
+            let more = port.room(stack, per_eni, grain).min(missing).min(left);
+            let whole = more.next_multiple_of(grain.lot(Family::V4).size());
+            *taken = taken.saturating_add(whole);
+            port.grow(more, stack, grain);
             missing = missing.saturating_sub(more);
         }
         missing
@@ -142,7 +219,9 @@ impl Pool {
     ) -> u32 {
         while missing > 0 {
             let makes = self.making().next().is_some();
-            if makes && (waiting == 0 || missing <= self.settings.batch.min(self.making_room())) {
+            if makes
+                && (waiting == 0 || missing <= self.batch_of_pods(now).min(self.making_room(now)))
+            {
                 // A few more find room on what is being made, one call after it is up.
                 break;
             }
@@ -158,6 +237,17 @@ impl Pool {
         missing
     }
 
+    /// Pods of one call.
+    fn batch_of_pods(&self, now: Duration) -> u32 {
+        let prefixes =
+            self.settings.vswitches.iter().any(|id| self.grain(id, now) == Grain::Prefixes);
+        if prefixes {
+            Lot::PREFIXES_AT_MOST.saturating_mul(Lot::V4_PREFIX)
+        } else {
+            self.settings.batch
+        }
+    }
+
     /// An ENI that has room and only its vSwitch has none is the better reason; one that only
     /// pauses is none.
     fn barrier_now(
@@ -167,8 +257,9 @@ impl Pool {
         now: Duration,
     ) -> Option<Barrier> {
         let (stack, per_eni) = (self.settings.stack, self.settings.capacity.per_eni);
-        let roomy = self.ports.values().filter(|p| p.counts() && p.room(stack, per_eni) > 0);
-        if matches!(barrier, Barrier::Full { .. }) && self.making_room() > 0 {
+        let has_room = |port: &Port| port.room(stack, per_eni, self.grain(&port.vswitch, now)) > 0;
+        let roomy = self.ports.values().filter(|port| port.counts() && has_room(port));
+        if matches!(barrier, Barrier::Full { .. }) && self.making_room(now) > 0 {
             // An ENI on its way takes more than it is made with.
             return None;
         }
@@ -200,23 +291,34 @@ impl Pool {
         let gateway = self.gateway(&vswitch)?;
         let number = self.free_number()?;
         let settings = &self.settings;
-        let v6_most = if settings.stack.v6() { V6_BATCH } else { u32::MAX };
         let left = u32::try_from(vswitch.available).unwrap_or(u32::MAX).max(1);
-        let pods = pods.min(settings.batch).min(settings.capacity.per_eni).min(v6_most).min(left);
+        let grain =
+            if left > Lot::V4_PREFIX { self.grain(&vswitch.id, now) } else { Grain::Addresses };
+        let per_eni = settings.capacity.per_eni;
+        let most = grain.pods(settings.stack, per_eni).min(left);
+        let (v4, v6) = (settings.stack.v4(), settings.stack.v6());
+        let single = pods.min(settings.batch).min(most);
+        let single = if v6 { single.min(Lot::V6_AT_MOST) } else { single };
+        let blocks = pods.min(most).saturating_sub(1).div_ceil(Lot::V4_PREFIX).max(1);
+        let blocks = blocks.min(Lot::PREFIXES_AT_MOST).min((left - 1) / Lot::V4_PREFIX);
+        let prefixes = grain == Grain::Prefixes;
         let spec = EniSpec {
             kind,
             vswitch: vswitch.id,
             security_groups: settings.security_groups.clone(),
             stack: settings.stack,
-            v4: if settings.stack.v4() { pods } else { 1 },
-            v6: if settings.stack.v6() { pods } else { 0 },
+            v4: if v4 && !prefixes { single } else { 1 },
+            v6: if v6 && !prefixes { single } else { 0 },
+            v4_prefixes: if v4 && prefixes { blocks } else { 0 },
+            v6_prefixes: u32::from(v6 && prefixes),
             tags: settings.tags.clone(),
             resource_group: settings.resource_group.clone(),
             source_dest_check: settings.source_dest_check,
         };
+        let serves = Family::all(spec.stack).map(|family| promised(&spec, family)).min();
         let uplink = Uplink { number, gateway };
         self.fleet.add(Eni::intend(self.random.token(), spec, uplink));
-        Ok(pods)
+        Ok(serves.unwrap_or(0))
     }
 
     fn may_create(&self, now: Duration) -> Result<(), Hindrance> {
@@ -226,8 +328,12 @@ impl Pool {
             let last_word = Some(error.to_string());
             return Err(Hindrance::Barrier(Barrier::Enis { used, limit, last_word }));
         }
+        if used >= limit && self.present().any(|eni| eni.goal == Goal::Gone) {
+            // One is on its way out, and makes room.
+            return Err(Hindrance::Later);
+        }
         if used >= limit {
-            let limit = limit.saturating_mul(self.settings.capacity.per_eni);
+            let limit = limit.saturating_mul(self.settings.pods_per_eni());
             return Err(Hindrance::Barrier(Barrier::Full { limit }));
         }
         if now < self.creation.not_before { Err(Hindrance::Later) } else { Ok(()) }
@@ -282,6 +388,9 @@ impl Pool {
             return;
         };
         match error.meaning() {
+            Some(Meaning::VSwitchExhausted { .. }) if eni.spec.v4_prefixes > 0 => {
+                self.no_prefix_left(&vswitch, &error.to_string(), now);
+            }
             Some(Meaning::VSwitchExhausted { .. }) => {
                 vswitches.block(&vswitch, error.to_string(), now);
             }
@@ -310,6 +419,15 @@ impl Pool {
         let pauses = now < self.creation.not_before && !self.waiters.is_empty();
         pauses.then_some(self.creation.not_before)
     }
+}
+
+/// Addresses of a family that an ENI is made with.
+const fn promised(spec: &EniSpec, family: Family) -> u32 {
+    let (single, prefixes, size) = match family {
+        Family::V4 => (spec.v4, spec.v4_prefixes, Lot::V4_PREFIX),
+        Family::V6 => (spec.v6, spec.v6_prefixes, Lot::V6_PREFIX),
+    };
+    single.saturating_add(prefixes.saturating_mul(size))
 }
 
 /// What is configured cannot be done.

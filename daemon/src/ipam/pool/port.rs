@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use cloud::ClientToken;
 use controlplane::{CallError, EniSpec, Kind};
+use ipnetwork::{IpNetwork, Ipv4Network};
 use model::{EniId, IpPair, IpStack, Mac, SecurityGroupId, VSwitchId};
 
 use super::shelf::{Family, Shelf};
 use crate::datapath::{self, EniKind, EniLink};
+use crate::ipam::lot::{Grain, Lot};
 
 /// One attached ENI of the pool.
 #[derive(Debug, Clone)]
@@ -31,6 +33,8 @@ pub(crate) struct Port {
     pub(crate) missing: Option<Duration>,
     /// It was missing for so long that it is not served from.
     pub(crate) lost: bool,
+    /// Why nobody new is served from it though it is there.
+    pub(crate) retired: Option<Retired>,
     /// What is being asked, and what is to be asked next.
     pub(crate) asking: Asking,
     /// The last answer to a change of its addresses: a read begun before, or shortly after, proves
@@ -41,8 +45,8 @@ pub(crate) struct Port {
     /// Addresses that the cloud took back, and when: as long as a read may be old news, they are
     /// remembered, also over a restart.
     pub(crate) left: BTreeMap<IpAddr, Duration>,
-    /// Addresses that were seen once, and when.
-    pub(crate) strangers: BTreeMap<IpAddr, Duration>,
+    /// Addresses and prefixes that were seen once, and when.
+    pub(crate) strangers: BTreeMap<IpNetwork, Duration>,
 }
 
 /// The kernel's side of a port.
@@ -54,6 +58,26 @@ pub(crate) enum LinkState {
     Setting,
     /// Carries frames.
     Up(EniLink),
+}
+
+/// Why nobody new is served from an ENI that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retired {
+    /// It is somebody else's by its tags: it is left alone.
+    Excluded,
+    /// It is on its way back to the cloud.
+    Closing,
+}
+
+/// What an ENI can do without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Surplus {
+    /// These addresses.
+    Addresses(Vec<IpAddr>),
+    /// A prefix.
+    Prefix(Ipv4Network),
+    /// Everything: the ENI goes.
+    Eni,
 }
 
 /// Changes of a port's addresses: one at a time, for the cloud refuses two.
@@ -68,7 +92,7 @@ pub(crate) struct Asking {
     /// How often in a row the cloud refused to take something back.
     pub(crate) give_refused: u32,
     /// Still to be asked for.
-    pub(crate) queued: BTreeMap<Family, u32>,
+    pub(crate) queued: BTreeMap<Lot, u32>,
     /// No call before this.
     pub(crate) not_before: Duration,
     /// Calls that failed in a row.
@@ -83,7 +107,9 @@ pub(crate) struct Asking {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Intent {
     /// More addresses.
-    Assign { family: Family, count: u32, token: ClientToken },
+    Assign { lot: Lot, count: u32, token: ClientToken },
+    /// Whether the kernel agrees that nobody uses this.
+    Check(Surplus),
     /// Fewer.
     Unassign,
 }
@@ -108,6 +134,7 @@ impl Port {
             known: false,
             missing: None,
             lost: false,
+            retired: None,
             asking: Asking::default(),
             written: None,
             doubt: true,
@@ -123,48 +150,83 @@ impl Port {
 
     /// Whether it serves or will.
     pub(crate) const fn counts(&self) -> bool {
-        self.known && !self.lost
+        self.known && !self.lost && self.retired.is_none()
     }
 
-    /// How many of a family are on their way.
-    pub(crate) fn coming(&self, family: Family) -> u32 {
-        let queued = self.asking.queued.get(&family).copied().unwrap_or(0);
+    /// Whether it may be asked for more now.
+    pub(crate) fn takes_more(&self, now: Duration) -> bool {
+        let here = self.counts() && self.missing.is_none() && self.unplugged.is_none();
+        here && self.asking.not_before <= now
+    }
+
+    /// Whether it is on its way back to the cloud.
+    pub(crate) const fn is_closing(&self) -> bool {
+        matches!(self.retired, Some(Retired::Closing))
+    }
+
+    /// How much of a lot is on its way.
+    fn coming_of(&self, lot: Lot) -> u32 {
+        let queued = self.asking.queued.get(&lot).copied().unwrap_or(0);
         let asked = match &self.asking.intent {
-            Some(Intent::Assign { family: asked, count, .. }) if *asked == family => *count,
+            Some(Intent::Assign { lot: asked, count, .. }) if *asked == lot => *count,
             _ => 0,
         };
         queued.saturating_add(asked)
     }
 
+    /// How many addresses of a family are on their way.
+    pub(crate) fn coming(&self, family: Family) -> u32 {
+        let lots = Lot::ALL.into_iter().filter(|lot| lot.family() == family);
+        lots.map(|lot| self.coming_of(lot).saturating_mul(lot.size())).sum()
+    }
+
+    /// How many prefixes of a family there are, or are on their way.
+    pub(crate) fn prefixes(&self, family: Family) -> u32 {
+        let lot = Grain::Prefixes.lot(family);
+        self.shelf.prefixes(family).saturating_add(self.coming_of(lot))
+    }
+
+    /// How many of the ENI's places for a family are free.
+    pub(crate) fn free_places(&self, family: Family, per_eni: u32) -> u32 {
+        let lots = Lot::ALL.into_iter().filter(|lot| lot.family() == family);
+        let coming: u32 = lots.map(|lot| self.coming_of(lot)).sum();
+        per_eni.saturating_sub(self.shelf.places(family)).saturating_sub(coming)
+    }
+
     /// How many pods it can serve, now or soon.
     pub(crate) fn supply(&self, stack: IpStack) -> u32 {
-        let soon = |family| self.shelf.idle(family).saturating_add(self.coming(family));
+        let soon = |family| self.shelf.available(family).saturating_add(self.coming(family));
         Family::all(stack).map(soon).min().unwrap_or(0)
     }
 
     /// How many more pods it could serve if it were asked to the limit.
-    pub(crate) fn room(&self, stack: IpStack, per_eni: u32) -> u32 {
+    pub(crate) fn room(&self, stack: IpStack, per_eni: u32, grain: Grain) -> u32 {
         if self.asking.full {
             return 0;
         }
         let most = |family| {
-            let coming = self.coming(family);
-            let room = per_eni.saturating_sub(self.shelf.known(family)).saturating_sub(coming);
-            self.shelf.idle(family).saturating_add(coming).saturating_add(room)
+            let soon = self.shelf.available(family).saturating_add(self.coming(family));
+            let places = self.free_places(family, per_eni);
+            soon.saturating_add(places.saturating_mul(grain.lot(family).size()))
         };
         let most = Family::all(stack).map(most).min().unwrap_or(0);
         most.saturating_sub(self.supply(stack))
     }
 
     /// Has more asked for, so that so many more pods can be served.
-    pub(crate) fn grow(&mut self, pods: u32, stack: IpStack) {
+    pub(crate) fn grow(&mut self, pods: u32, stack: IpStack, grain: Grain) {
         let goal = self.supply(stack).saturating_add(pods);
         for family in Family::all(stack) {
-            let has = self.shelf.idle(family).saturating_add(self.coming(family));
-            let need = goal.saturating_sub(has);
-            if need > 0 {
-                *self.asking.queued.entry(family).or_default() += need;
-            }
+            let has = self.shelf.available(family).saturating_add(self.coming(family));
+            let lot = grain.lot(family);
+            self.queue(lot, goal.saturating_sub(has).div_ceil(lot.size()));
+        }
+    }
+
+    /// Has so much more asked for.
+    pub(crate) fn queue(&mut self, lot: Lot, count: u32) {
+        if count > 0 {
+            *self.asking.queued.entry(lot).or_default() += count;
         }
     }
 

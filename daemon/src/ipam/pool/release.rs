@@ -20,6 +20,7 @@ impl Pool {
         out.writes.push(Change::RemoveSandbox(key.clone()));
         self.forsake(key, out);
         let Some(owned) = self.owners.remove(key) else { return };
+        self.reclaim.touch(now);
         let eni = owned.allocation.eni;
         let port = self.ports.values_mut().find(|port| port.id == eni);
         let resting = match port {
@@ -47,8 +48,12 @@ impl Pool {
         if let Some(port) = self.ports.values_mut().find(|port| port.id == owned.allocation.eni) {
             // What the cloud does not know any more is not idle.
             port.drop_invalid(key);
-            port.shelf.release(key, &SlotState::Idle, now);
+            let back = port.shelf.release(key, &SlotState::Idle, now);
+            for address in back {
+                port.shelf.set(address, port.shelf.rested(address), now);
+            }
         }
+        self.reclaim.touch(now);
     }
 
     /// The cloud gives an address that it took from a pod to somebody else, perhaps to us. As long as
@@ -118,7 +123,7 @@ impl Pool {
             };
             let Some(port) = self.ports.values_mut().find(burying) else { continue };
             if result.is_ok() {
-                port.shelf.set(address, SlotState::Idle, now);
+                port.shelf.set(address, port.shelf.rested(address), now);
                 out.notes.push(Change::RemoveRest(port.id.clone(), address));
             } else {
                 port.shelf.set(address, SlotState::Resting, again);
@@ -142,7 +147,7 @@ impl Pool {
     }
 
     /// An ENI is gone, and with it all that rested on it.
-    pub(super) fn close(port: &Port, out: &mut Outcome) {
+    pub(super) fn forget_rests(port: &Port, out: &mut Outcome) {
         let shelved = port.shelf.iter().filter(|(_, slot)| slot.state.rests());
         let left = port.left.keys().copied();
         let gone = shelved.map(|(address, _)| address).chain(left);

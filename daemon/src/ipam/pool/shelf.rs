@@ -1,15 +1,20 @@
 //! The addresses of one ENI, and who has each of them.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnetwork::IpNetwork;
 use model::{IpPair, IpStack, SandboxKey};
 
-/// The addresses of one ENI.
+use super::prefix::Prefix;
+
+/// The addresses of one ENI. Those of an IPv4 prefix all have a slot, those of an IPv6 prefix from
+/// when they are first handed out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Shelf {
-    slots: BTreeMap<IpAddr, Slot>,
+    pub(super) slots: BTreeMap<IpAddr, Slot>,
+    pub(super) prefixes: BTreeMap<IpNetwork, Prefix>,
 }
 
 /// One address.
@@ -17,6 +22,8 @@ pub(crate) struct Shelf {
 pub(crate) struct Slot {
     /// It goes only with its ENI.
     pub(crate) primary: bool,
+    /// It goes only with its prefix.
+    pub(crate) prefixed: bool,
     /// Who has it.
     pub(crate) state: SlotState,
     /// Since when it is so.
@@ -34,6 +41,8 @@ pub(crate) enum SlotState {
     Resting,
     /// It has rested; its last traces in the kernel are being removed.
     Burying,
+    /// Nobody: its prefix is to become empty.
+    Frozen,
     /// Nobody: the cloud is to take it back.
     Leaving,
     /// A sandbox, but the cloud does not know it any more.
@@ -47,6 +56,7 @@ impl SlotState {
             Self::Idle => "idle",
             Self::Used(_) => "used",
             Self::Resting | Self::Burying => "resting",
+            Self::Frozen => "frozen",
             Self::Leaving => "releasing",
             Self::Invalid(_) => "invalid",
         }
@@ -61,7 +71,7 @@ impl SlotState {
     pub(crate) const fn owner(&self) -> Option<&SandboxKey> {
         match self {
             Self::Used(key) | Self::Invalid(key) => Some(key),
-            Self::Idle | Self::Resting | Self::Burying | Self::Leaving => None,
+            Self::Idle | Self::Resting | Self::Burying | Self::Frozen | Self::Leaving => None,
         }
     }
 }
@@ -100,7 +110,8 @@ impl Shelf {
 
     /// Puts an address in, whatever was there.
     pub(crate) fn put(&mut self, address: IpAddr, primary: bool, state: SlotState, now: Duration) {
-        self.slots.insert(address, Slot { primary, state, since: now });
+        let prefixed = self.prefix_of(address).is_some();
+        self.slots.insert(address, Slot { primary, prefixed, state, since: now });
     }
 
     pub(crate) fn remove(&mut self, address: IpAddr) {
@@ -136,9 +147,14 @@ impl Shelf {
         self.count(family, |state| *state == SlotState::Idle)
     }
 
+    /// How many of a family can be handed out.
+    pub(crate) fn available(&self, family: Family) -> u32 {
+        self.idle(family).saturating_add(self.untouched(family))
+    }
+
     /// How many pods could be served.
     pub(crate) fn idle_pairs(&self, stack: IpStack) -> u32 {
-        Family::all(stack).map(|family| self.idle(family)).min().unwrap_or(0)
+        Family::all(stack).map(|family| self.available(family)).min().unwrap_or(0)
     }
 
     /// How many are with nobody until they have rested.
@@ -168,7 +184,11 @@ impl Shelf {
         now: Duration,
     ) -> Option<IpPair> {
         let v4 = self.first_idle(Family::V4).filter(|_| stack.v4());
-        let v6 = self.first_idle(Family::V6).filter(|_| stack.v6());
+        let v6 = if stack.v6() && v4.is_some() == stack.v4() {
+            self.first_idle(Family::V6).or_else(|| self.touch(now))
+        } else {
+            None
+        };
         if v4.is_some() != stack.v4() || v6.is_some() != stack.v6() {
             return None;
         }
@@ -213,13 +233,15 @@ impl Shelf {
         found
     }
 
-    /// What could be given back to the cloud: idle and not primary, the youngest first.
+    /// What could be given back to the cloud by itself: idle, neither primary nor of a prefix, the
+    /// youngest first.
     pub(crate) fn releasable(&self, family: Family) -> Vec<IpAddr> {
         let mut found: Vec<_> = self
             .slots
             .iter()
             .filter(|(address, slot)| {
-                Family::of(**address) == family && slot.state == SlotState::Idle && !slot.primary
+                let single = !slot.primary && !slot.prefixed;
+                Family::of(**address) == family && slot.state == SlotState::Idle && single
             })
             .map(|(address, slot)| (slot.since, *address))
             .collect();
@@ -238,28 +260,6 @@ fn pair(v4: Option<IpAddr>, v6: Option<IpAddr>) -> Option<IpPair> {
         IpAddr::V4(_) => None,
     });
     IpPair::new(v4, v6)
-}
-
-/// The IPv4 addresses among these.
-pub(crate) fn v4(addresses: &[IpAddr]) -> Vec<Ipv4Addr> {
-    addresses
-        .iter()
-        .filter_map(|address| match address {
-            IpAddr::V4(address) => Some(*address),
-            IpAddr::V6(_) => None,
-        })
-        .collect()
-}
-
-/// The IPv6 addresses among these.
-pub(crate) fn v6(addresses: &[IpAddr]) -> Vec<Ipv6Addr> {
-    addresses
-        .iter()
-        .filter_map(|address| match address {
-            IpAddr::V6(address) => Some(*address),
-            IpAddr::V4(_) => None,
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -8,12 +8,16 @@ use cloud::{ClientToken, EniKind, EniStatus};
 use controlplane::{
     Binding, CallError, Eni, EniSpec, Goal, Kind, Random, Stage, TOKEN_TAG, VSwitches,
 };
+use ipnetwork::IpNetwork;
 use model::{EniId, IpPair, IpStack};
 
-use super::shelf::SlotState;
+use super::port::Retired;
+use super::shelf::{Shelf, SlotState};
+use super::tags::Tag;
 use super::{Family, Pool, Port};
 use crate::checkpoint::{Change, RestKind, RestRecord};
 use crate::ipam::Uplink;
+use crate::ipam::disagreement::{Disagreement, DisagreementKind};
 use crate::ipam::event::{Ask, Effect, Outcome};
 
 /// Between two reads when nothing is under way.
@@ -58,6 +62,11 @@ impl Truth {
 
     pub(super) const fn is_known(&self) -> bool {
         self.read.is_some()
+    }
+
+    /// When the last read that was answered began.
+    pub(super) const fn begun(&self) -> Option<Duration> {
+        self.read
     }
 
     pub(super) fn want(&mut self, at: Duration) {
@@ -121,13 +130,15 @@ impl Pool {
         self.creation_reread(begun, now);
         let (stack, lag) = (self.settings.stack, self.settings.timing.lag);
         let mut rests = Vec::new();
-        for port in self.ports.values_mut() {
+        for port in self.ports.values_mut().filter(|port| !port.is_closing()) {
             let seen = enis.iter().find(|eni| eni.id == port.id);
             match seen.filter(|eni| eni.status == EniStatus::InUse) {
                 Some(eni) => {
                     port.found();
+                    port.exclude(self.settings.tag_rules.blocks(&eni.tags));
                     let change = port.compare(eni, stack, lag, begun, now);
                     rests.extend(change.resting.into_iter().map(|a| (port.id.clone(), a)));
+                    out.disagreements.extend(change.disagreements);
                     let gone = change.gone.into_iter();
                     out.notes.extend(gone.map(|a| Change::RemoveRest(port.id.clone(), a)));
                 }
@@ -143,7 +154,7 @@ impl Pool {
             self.truth.want(now + MISSING);
         }
         self.drop_rests(&enis, out);
-        self.meet_strangers(&enis, vswitches, now);
+        self.meet_strangers(&enis, vswitches, now, out);
     }
 
     /// What rested on an ENI that is neither in a record nor on this instance rests no more.
@@ -170,7 +181,13 @@ impl Pool {
     }
 
     /// ENIs of this instance that no record names.
-    fn meet_strangers(&mut self, enis: &[cloud::Eni], vswitches: &mut VSwitches, now: Duration) {
+    fn meet_strangers(
+        &mut self,
+        enis: &[cloud::Eni],
+        vswitches: &mut VSwitches,
+        now: Duration,
+        out: &mut Outcome,
+    ) {
         let ours: BTreeSet<EniId> = self.fleet.iter().filter_map(|eni| eni.id().cloned()).collect();
         let mut foreign = 0;
         for eni in enis {
@@ -178,15 +195,19 @@ impl Pool {
             if ours.contains(&eni.id) || !shared {
                 continue;
             }
-            if !self.is_mine(eni) || !self.adopt(eni, vswitches, now) {
+            if !self.is_mine(eni) || !self.adopt(eni, vswitches, now, out) {
                 foreign += 1;
             }
         }
         self.truth.foreign = foreign;
     }
 
-    /// Made by this node's daemon, or the trunk, of which there can be only one.
+    /// Made by this node's daemon, or the trunk, of which there can be only one; and nobody else's by
+    /// its tags.
     fn is_mine(&self, eni: &cloud::Eni) -> bool {
+        if !self.settings.tag_rules.admits(&eni.tags) {
+            return false;
+        }
         let trunks = |e: &Eni<Uplink>| e.spec.kind == Kind::Trunk && e.goal == Goal::Bound;
         let trunk =
             self.settings.trunking && eni.kind == EniKind::Trunk && !self.fleet.iter().any(trunks);
@@ -196,7 +217,13 @@ impl Pool {
 
     /// Takes over an attached ENI that the records have lost. Its addresses rest first: who knows
     /// who had them.
-    fn adopt(&mut self, eni: &cloud::Eni, vswitches: &mut VSwitches, now: Duration) -> bool {
+    fn adopt(
+        &mut self,
+        eni: &cloud::Eni,
+        vswitches: &mut VSwitches,
+        now: Duration,
+        out: &mut Outcome,
+    ) -> bool {
         let named = eni.tags.get(TOKEN_TAG).and_then(|t| ClientToken::try_from(t.clone()).ok());
         if named.as_ref().is_some_and(|token| self.fleet.get(token).is_some()) {
             // The record is there and does not know the id yet: its own life finds it.
@@ -215,9 +242,14 @@ impl Pool {
         };
         let stack = self.settings.stack;
         let v4 = eni.v4.first().copied().filter(|_| stack.v4());
-        let v6 = eni.v6.first().copied().filter(|_| stack.v6());
+        let v6 = controlplane::first_v6(eni).filter(|_| stack.v6());
         let Some(addresses) = IpPair::new(v4, v6) else { return false };
-        tracing::warn!(eni = %eni.id, kind = %eni.kind, "an attached ENI of ours is in no record; it is taken over");
+        out.disagreements.push(Disagreement {
+            kind: DisagreementKind::EniUnknown,
+            subject: format!("ENI {} ({})", eni.id, eni.kind),
+            ours: "in no record".to_owned(),
+            theirs: "attached to this node, with our tags; it is taken over".to_owned(),
+        });
         let token = named.unwrap_or_else(|| self.random.token());
         let id = eni.id.clone();
         let record = Eni {
@@ -229,6 +261,8 @@ impl Pool {
                 stack,
                 v4: u32::try_from(eni.v4.len()).unwrap_or(1),
                 v6: u32::try_from(eni.v6.len()).unwrap_or(0),
+                v4_prefixes: u32::try_from(eni.v4_prefixes.len()).unwrap_or(0),
+                v6_prefixes: u32::try_from(eni.v6_prefixes.len()).unwrap_or(0),
                 tags: eni.tags.clone(),
                 resource_group: self.settings.resource_group.clone(),
                 source_dest_check: self.settings.source_dest_check,
@@ -239,6 +273,9 @@ impl Pool {
         };
         self.open(&record, now);
         if let Some(port) = self.ports.get_mut(&token) {
+            for prefix in listed_prefixes(eni, stack) {
+                port.shelf.put_prefix(prefix, &SlotState::Resting, now);
+            }
             for address in listed(eni, stack) {
                 if port.shelf.get(address).is_none() {
                     port.shelf.put(address, false, SlotState::Resting, now);
@@ -256,11 +293,15 @@ impl Pool {
 struct Difference {
     resting: Vec<IpAddr>,
     gone: Vec<IpAddr>,
+    disagreements: Vec<Disagreement>,
 }
 
 impl Port {
     /// What the cloud lists is idle unless somebody has it.
     pub(super) fn fill(&mut self, eni: &cloud::Eni, stack: IpStack, now: Duration) {
+        for prefix in listed_prefixes(eni, stack) {
+            self.shelf.put_prefix(prefix, &SlotState::Idle, now);
+        }
         for address in listed(eni, stack) {
             if self.shelf.get(address).is_none() {
                 self.shelf.put(address, false, SlotState::Idle, now);
@@ -277,6 +318,21 @@ impl Port {
             tracing::info!(eni = %self.id, "an ENI is back");
         }
         (self.missing, self.lost) = (None, false);
+    }
+
+    /// Whether it is somebody else's by its tags.
+    fn exclude(&mut self, blocked: Option<&Tag>) {
+        match (blocked, self.retired) {
+            (Some(tag), None) => {
+                tracing::warn!(eni = %self.id, %tag, pods = self.shelf.used(), "an ENI of ours carries a tag of eni_tag_block_list; it is left alone, and its pods keep their addresses");
+                self.retired = Some(Retired::Excluded);
+            }
+            (None, Some(Retired::Excluded)) => {
+                tracing::info!(eni = %self.id, "an ENI carries no tag of eni_tag_block_list any more; it serves again");
+                self.retired = None;
+            }
+            _ => {}
+        }
     }
 
     fn not_found(&mut self, begun: Duration, lag: Duration, now: Duration) {
@@ -316,53 +372,110 @@ impl Port {
             return difference;
         }
         self.asking.full = false;
-        let listed: BTreeSet<IpAddr> = listed(eni, stack).collect();
+        let addresses: BTreeSet<IpAddr> = listed(eni, stack).collect();
+        let prefixes: BTreeSet<IpNetwork> = listed_prefixes(eni, stack).collect();
         let shelved: Vec<_> = self.shelf.iter().map(|(a, slot)| (a, slot.state.clone())).collect();
         for (address, state) in shelved {
-            let here = listed.contains(&address);
+            let here = addresses.contains(&address)
+                || prefixes.iter().any(|prefix| prefix.contains(address));
             let counts = Family::all(stack).any(|family| family == Family::of(address));
             match (state, here) {
                 // It is still there: the cloud did not take it.
                 (SlotState::Leaving, true) => {
-                    self.shelf.set(address, SlotState::Idle, now);
+                    self.shelf.set(address, self.shelf.rested(address), now);
                     difference.gone.push(address);
                 }
                 (SlotState::Invalid(key), true) => {
                     self.shelf.set(address, SlotState::Used(key), now);
                 }
                 (SlotState::Used(key), false) if counts => {
-                    tracing::error!(eni = %self.id, %address, sandbox = %key, "the cloud does not know a pod's address any more; the pod is cut off");
+                    difference.disagreements.push(Disagreement {
+                        kind: DisagreementKind::AddressVanished,
+                        subject: format!("{address} on ENI {}", self.id),
+                        ours: format!("in use by {key}"),
+                        theirs: "the cloud does not list it; the pod is cut off".to_owned(),
+                    });
                     self.shelf.set(address, SlotState::Invalid(key), now);
                 }
-                (SlotState::Idle | SlotState::Resting | SlotState::Leaving, false) => {
+                (SlotState::Leaving, false) => {
+                    self.shelf.remove(address);
+                    difference.gone.push(address);
+                }
+                (state @ (SlotState::Idle | SlotState::Resting | SlotState::Frozen), false) => {
+                    difference.disagreements.push(Disagreement {
+                        kind: DisagreementKind::AddressVanished,
+                        subject: format!("{address} on ENI {}", self.id),
+                        ours: state.name().to_owned(),
+                        theirs: "the cloud does not list it; it is dropped".to_owned(),
+                    });
                     self.shelf.remove(address);
                     difference.gone.push(address);
                 }
                 _ => {}
             }
         }
-        difference.resting = self.greet(&listed, begun, now);
+        self.shelf.keep_prefixes(&prefixes);
+        let all = addresses.iter().map(|address| IpNetwork::from(*address)).chain(prefixes);
+        self.greet(&all.collect(), begun, now, &mut difference);
         self.doubt = !self.strangers.is_empty();
         difference
     }
 
-    /// An address that nobody knows is taken in at its second sight, resting.
-    fn greet(&mut self, listed: &BTreeSet<IpAddr>, begun: Duration, now: Duration) -> Vec<IpAddr> {
-        self.strangers.retain(|address, _| listed.contains(address));
-        let mut greeted = Vec::new();
-        for address in listed.iter().filter(|address| self.shelf.get(**address).is_none()) {
-            match self.strangers.get(address) {
-                Some(seen) if *seen < begun => greeted.push(*address),
-                Some(_) => {}
-                None => drop(self.strangers.insert(*address, begun)),
+    /// What nobody knows is taken in at its second sight, resting.
+    fn greet(
+        &mut self,
+        listed: &BTreeSet<IpNetwork>,
+        begun: Duration,
+        now: Duration,
+        difference: &mut Difference,
+    ) {
+        self.strangers.retain(|stranger, _| listed.contains(stranger));
+        let known = |shelf: &Shelf, block: &IpNetwork| {
+            if is_single(block) { shelf.get(block.ip()).is_some() } else { shelf.has_prefix(block) }
+        };
+        for block in listed {
+            if known(&self.shelf, block) {
+                self.strangers.remove(block);
+                continue;
             }
+            let Some(seen) = self.strangers.get(block) else {
+                self.strangers.insert(*block, begun);
+                continue;
+            };
+            if *seen >= begun {
+                continue;
+            }
+            self.strangers.remove(block);
+            difference.disagreements.push(Disagreement {
+                kind: DisagreementKind::AddressUnknown,
+                subject: format!("{} on ENI {}", shown(block), self.id),
+                ours: "in no record".to_owned(),
+                theirs: "listed by the cloud twice; it is taken in, and rests first".to_owned(),
+            });
+            let before: BTreeSet<IpAddr> = self.shelf.iter().map(|(address, _)| address).collect();
+            if is_single(block) {
+                self.shelf.put(block.ip(), false, SlotState::Resting, now);
+            } else {
+                self.shelf.put_prefix(*block, &SlotState::Resting, now);
+            }
+            let new = self.shelf.iter().map(|(address, _)| address);
+            difference.resting.extend(new.filter(|address| !before.contains(address)));
         }
-        for address in &greeted {
-            self.strangers.remove(address);
-            self.shelf.put(*address, false, SlotState::Resting, now);
-        }
-        greeted
     }
+}
+
+fn is_single(block: &IpNetwork) -> bool {
+    block.prefix() == if block.is_ipv4() { 32 } else { 128 }
+}
+
+fn shown(block: &IpNetwork) -> String {
+    if is_single(block) { block.ip().to_string() } else { block.to_string() }
+}
+
+/// The prefixes that pods can have addresses of.
+fn listed_prefixes(eni: &cloud::Eni, stack: IpStack) -> impl Iterator<Item = IpNetwork> {
+    let v4 = eni.v4_prefixes.iter().copied().map(IpNetwork::V4).filter(move |_| stack.v4());
+    v4.chain(eni.v6_prefixes.iter().copied().map(IpNetwork::V6).filter(move |_| stack.v6()))
 }
 
 /// The addresses that pods can have.

@@ -155,15 +155,12 @@ fn a_vswitch_has_again_what_pods_gave_back() {
         }
         assert!((0..10).all(|n| world.allocation(n).is_some()), "{:?}", world.callers);
         (0..10).for_each(|n| world.del(n));
-        // All but the primary address rest and go back.
-        for _ in 0..40 {
-            world.drain();
-            world.pass(SECOND);
-        }
+        // All rest, and go back with their ENI.
+        world.settle_with_faults(300);
         let vsw = VSwitchId::new("vsw-a");
         let counted = world.state.vswitches.get(&vsw).unwrap().available;
         assert_eq!(counted, world.cloud.vswitches[&vsw].available, "counted and true");
-        assert_eq!(counted, 11);
+        assert_eq!(counted, 12);
     }
 }
 
@@ -233,7 +230,8 @@ fn a_throttled_cloud_is_named_at_the_deadline_with_the_next_call() {
     assert!(error.details().contains("next call in "), "{}", error.details());
     assert!(error.details().contains("Throttling.User (status 403, request R-1)"));
     // What was asked for goes on, and serves the next try.
-    world.settle();
+    world.cloud.faults = Faults::default();
+    world.settle_with_faults(60);
     world.add(1, false, SECOND);
     assert!(world.allocation(1).is_some());
 }

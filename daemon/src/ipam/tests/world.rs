@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cloud::{AddressRequest, AssignAddresses, EniFilter, EniStatus};
+use cloud::{AddressRequest, AssignAddresses, AssignPrefixes, EniFilter, EniStatus};
 use controlplane::simulation::{Faults, Limits, Simulation, Write, Written};
 use controlplane::{Allocation as Kept, Attachment, CallError, PodNetworking};
+use ipnetwork::IpNetwork;
 use model::{
     Capacity, EniId, InstanceId, LinkIndex, Mac, SandboxKey, SelectionPolicy, VSwitchId, ZoneId,
 };
@@ -16,8 +17,10 @@ use model::{
 use crate::checkpoint::{Change, Contents, Phase, SandboxRecord};
 use crate::config::Config;
 use crate::datapath::{EniLink, MemberSpec, Pod, PodLink, PodSpec};
+use crate::ipam::addresses::Parts;
+use crate::ipam::disagreement::Disagreement;
 use crate::ipam::event::{Ask, Effect, Event, Outcome, Ticket, Told};
-use crate::ipam::pool::{Family, v4, v6};
+use crate::ipam::lot::Lot;
 use crate::ipam::state::State;
 use crate::ipam::{AllocError, Allocation, Node, Options, Request, Want};
 
@@ -41,7 +44,7 @@ impl Disk {
     }
 
     fn apply(&mut self, change: Change) {
-        let Contents { sandboxes, enis, members, rests } = &mut self.contents;
+        let Contents { sandboxes, enis, members, rests, assigns, warmed } = &mut self.contents;
         match change {
             Change::PutSandbox(record) => {
                 sandboxes.retain(|old| old.pod.spec.key != record.pod.spec.key);
@@ -65,6 +68,9 @@ impl Disk {
             Change::RemoveRest(eni, address) => {
                 rests.retain(|old| (&old.eni, old.address) != (&eni, address));
             }
+            Change::PutAssign(assign) => assigns.push(assign),
+            Change::RemoveAssign(token) => assigns.retain(|old| old.token != token),
+            Change::Warmed => *warmed = true,
         }
     }
 
@@ -107,6 +113,10 @@ pub(super) struct World {
     linked: BTreeSet<EniId>,
     /// ENIs whose link does not come.
     pub(super) unplugged: BTreeSet<EniId>,
+    /// What the kernel knows in use though nobody has it.
+    pub(super) in_use: BTreeSet<IpAddr>,
+    /// Where two witnesses differed.
+    pub(super) disagreements: Vec<Disagreement>,
     tickets: Ticket,
     kills: u64,
     seed: u64,
@@ -167,6 +177,8 @@ impl World {
             rested: BTreeMap::new(),
             linked: BTreeSet::new(),
             unplugged: BTreeSet::new(),
+            in_use: BTreeSet::new(),
+            disagreements: Vec::new(),
             tickets: 0,
             kills: 0,
             seed,
@@ -177,9 +189,10 @@ impl World {
     }
 
     pub(super) fn event(&mut self, event: Event) {
-        let Outcome { answers, confirmations, writes, notes, effects } =
+        let Outcome { answers, confirmations, writes, notes, effects, disagreements } =
             self.state.step(event, self.now);
         self.confirmed.extend(confirmations);
+        self.disagreements.extend(disagreements);
         self.disk.notes.extend(notes);
         if !writes.is_empty() {
             self.disk.write(writes);
@@ -216,10 +229,7 @@ impl World {
         assert_eq!(eni.status, EniStatus::InUse, "{} is served from and not InUse", eni.id);
         assert!(self.linked.contains(&allocation.parent), "{} has no link", allocation.parent);
         for address in allocation.addresses.iter() {
-            let here = match address {
-                IpAddr::V4(address) => eni.v4.contains(&address),
-                IpAddr::V6(address) => eni.v6.contains(&address),
-            };
+            let here = self.cloud.has_address(&eni.id, address);
             assert!(here, "{address} is not on {}", eni.id);
             let rested = self.rested.get(&address).map(|since| self.now.saturating_sub(*since));
             assert!(
@@ -338,6 +348,10 @@ impl World {
                 self.linked.remove(&eni);
                 Told::LinkRemoved(eni, Ok(()))
             }
+            Effect::Witness { port, addresses, .. } => {
+                let in_use = addresses.into_iter().filter(|a| self.in_use.contains(a)).collect();
+                Told::Witnessed { port, result: Ok(in_use) }
+            }
             Effect::Bury(addresses) => Told::Buried(addresses, Ok(())),
             Effect::Released(_) => return None,
         })
@@ -355,33 +369,53 @@ impl World {
                 let found = cloud.vswitches.get(&id).cloned();
                 Told::VSwitch(id, Ok(found))
             }
-            Ask::Assign { port, eni, family, count, token } => {
-                let written = match family {
-                    Family::V4 => cloud.change(Write::AssignV4(AssignAddresses {
+            Ask::Assign { port, eni, lot, count, token } => {
+                let written = cloud.change(match lot {
+                    Lot::V4 => Write::AssignV4(AssignAddresses {
                         token,
                         eni,
                         addresses: AddressRequest::Any(count),
-                    })),
-                    Family::V6 => cloud.change(Write::AssignV6(AssignAddresses {
+                    }),
+                    Lot::V6 => Write::AssignV6(AssignAddresses {
                         token,
                         eni,
                         addresses: AddressRequest::Any(count),
-                    })),
-                };
+                    }),
+                    Lot::V4Prefix => Write::AssignV4Prefixes(AssignPrefixes { token, eni, count }),
+                    Lot::V6Prefix => Write::AssignV6Prefixes(AssignPrefixes { token, eni, count }),
+                });
                 let result = written.map(|written| match written {
-                    Written::V4(all) => all.into_iter().map(IpAddr::V4).collect(),
-                    Written::V6(all) => all.into_iter().map(IpAddr::V6).collect(),
+                    Written::V4(all) => all
+                        .into_iter()
+                        .map(|address| IpNetwork::from(IpAddr::V4(address)))
+                        .collect(),
+                    Written::V6(all) => all
+                        .into_iter()
+                        .map(|address| IpNetwork::from(IpAddr::V6(address)))
+                        .collect(),
+                    Written::V4Prefixes(all) => all.into_iter().map(IpNetwork::V4).collect(),
+                    Written::V6Prefixes(all) => all.into_iter().map(IpNetwork::V6).collect(),
                     Written::Eni(_) | Written::Done => Vec::new(),
                 });
-                Told::Assigned { port, family, result: result.map_err(CallError::from) }
+                Told::Assigned { port, lot, result: result.map_err(CallError::from) }
             }
-            Ask::Unassign { port, eni, addresses } => {
-                let (v4, v6) = (v4(&addresses), v6(&addresses));
-                let mut result = cloud.change(Write::UnassignV4(eni.clone(), v4)).map(drop);
-                if result.is_ok() && !v6.is_empty() {
-                    result = cloud.change(Write::UnassignV6(eni, v6)).map(drop);
+            Ask::Unassign { port, eni, blocks } => {
+                let Parts { v4, v6, v4_prefixes, v6_prefixes } = Parts::of(&blocks);
+                let mut result = Ok(());
+                let writes = [
+                    (!v4.is_empty()).then(|| Write::UnassignV4(eni.clone(), v4)),
+                    (!v4_prefixes.is_empty())
+                        .then(|| Write::UnassignV4Prefixes(eni.clone(), v4_prefixes)),
+                    (!v6.is_empty()).then(|| Write::UnassignV6(eni.clone(), v6)),
+                    (!v6_prefixes.is_empty())
+                        .then(|| Write::UnassignV6Prefixes(eni.clone(), v6_prefixes)),
+                ];
+                for write in writes.into_iter().flatten() {
+                    if result.is_ok() {
+                        result = cloud.change(write).map(drop);
+                    }
                 }
-                Told::Unassigned { port, addresses, result: result.map_err(CallError::from) }
+                Told::Unassigned { port, blocks, result: result.map_err(CallError::from) }
             }
         }
     }
@@ -437,6 +471,13 @@ impl World {
         self.event(Event::Tick);
     }
 
+    /// A new process that finds no records.
+    pub(super) fn lose_checkpoint(&mut self) {
+        self.disk = Disk::default();
+        self.callers.clear();
+        self.restart();
+    }
+
     /// A machine that boots again: its clock starts anew.
     pub(super) fn reboot(&mut self) {
         self.boot_id = "boot-2".to_owned();
@@ -446,7 +487,7 @@ impl World {
     /// Without faults, until nothing happens any more.
     pub(super) fn settle(&mut self) {
         self.cloud.faults = Faults::default();
-        self.settle_with_faults(300);
+        self.settle_with_faults(600);
     }
 
     /// So many seconds, in which all that is asked is answered.
@@ -494,11 +535,21 @@ impl World {
                 .extend(resting.map(|(address, _)| address).chain(port.left.keys().copied()));
             let eni = &self.cloud.enis[&port.id];
             let known: BTreeSet<_> = port.shelf.iter().map(|(address, _)| address).collect();
-            let v4 = eni.v4.iter().copied().map(IpAddr::V4);
-            let v6 = eni.v6.iter().copied().map(IpAddr::V6);
             let stack = self.state.pool.settings().stack;
-            let truth: BTreeSet<_> =
-                v4.filter(|_| stack.v4()).chain(v6.filter(|_| stack.v6())).collect();
+            let v4 = eni.v4.iter().copied().map(IpAddr::V4);
+            let prefixed = eni.v4_prefixes.iter().flat_map(|prefix| prefix.iter()).map(IpAddr::V4);
+            let v6 = eni.v6.iter().copied().map(IpAddr::V6);
+            // Addresses of an IPv6 prefix are known once they were handed out.
+            let of_prefix = known.iter().copied().filter(|address| {
+                let prefixed = eni.v6_prefixes.iter().any(|p| IpNetwork::V6(*p).contains(*address));
+                address.is_ipv6() && prefixed
+            });
+            let truth: BTreeSet<_> = v4
+                .chain(prefixed)
+                .filter(|_| stack.v4())
+                .chain(v6.filter(|_| stack.v6()))
+                .chain(of_prefix)
+                .collect();
             assert_eq!(known, truth, "the shelf of {} and the cloud differ", eni.id);
         }
         assert_eq!(rests, known_rests, "the disk says otherwise of what rests");
