@@ -101,6 +101,11 @@ impl Client {
         self.budgets.set(limits);
     }
 
+    /// How long the calls of each action have waited for their budget since the start.
+    pub fn budget_waits(&self) -> impl Iterator<Item = (Action, Duration)> {
+        self.budgets.waits()
+    }
+
     /// Changes who we are while calls are made: those that are still to be sent are signed so.
     pub fn set_credentials(&self, credentials: Credentials) {
         let credentials = Arc::new(credentials);

@@ -40,6 +40,8 @@ pub enum What {
     Filters,
     /// Health, pool, and frames dropped by cause.
     Status,
+    /// Counters and gauges, as Prometheus reads them.
+    Metrics,
 }
 
 /// How it is printed.
@@ -74,6 +76,10 @@ pub async fn run(args: &Args, out: &mut impl Write) -> Result<(), CtlError> {
         What::Status => {
             let reply = client::said(client.status(proto::debug::StatusRequest {}).await)?;
             print(args.output, out, &reply, table::status)
+        }
+        What::Metrics => {
+            let reply = client::said(client.metrics(proto::debug::MetricsRequest {}).await)?;
+            print(args.output, out, &reply, |reply| reply.text.trim_end().to_owned())
         }
     }
 }

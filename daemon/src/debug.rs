@@ -12,8 +12,9 @@ use futures::future::BoxFuture;
 use model::TableId;
 use proto::debug::debug_server::{Debug, DebugServer};
 use proto::debug::{
-    Drop, EnisReply, EnisRequest, Filter, FiltersReply, FiltersRequest, Pod, PodsReply,
-    PodsRequest, Rule, RulesReply, RulesRequest, StatusReply, StatusRequest,
+    Drop, EnisReply, EnisRequest, Filter, FiltersReply, FiltersRequest, MetricsReply,
+    MetricsRequest, Pod, PodsReply, PodsRequest, Rule, RulesReply, RulesRequest, StatusReply,
+    StatusRequest,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -24,6 +25,7 @@ use crate::api::gate::{Gate, NotReady};
 use crate::checkpoint::{Phase, SandboxRecord};
 use crate::datapath::{Datapath, DatapathError, Direction, FilterView, RuleView};
 use crate::ipam::{AllocError, Ipam, Snapshot};
+use crate::metrics::Metrics;
 use crate::pods::Pods;
 use crate::reload;
 
@@ -97,13 +99,18 @@ pub struct Shown {
 pub struct DebugService {
     gate: Gate,
     shown: watch::Receiver<Option<Shown>>,
+    metrics: Metrics,
     started: Instant,
 }
 
 impl DebugService {
     /// Shows what there is already.
-    pub fn server(gate: Gate, shown: watch::Receiver<Option<Shown>>) -> DebugServer<Self> {
-        DebugServer::new(Self { gate, shown, started: Instant::now() })
+    pub fn server(
+        gate: Gate,
+        shown: watch::Receiver<Option<Shown>>,
+        metrics: Metrics,
+    ) -> DebugServer<Self> {
+        DebugServer::new(Self { gate, shown, metrics, started: Instant::now() })
     }
 
     fn shown(&self) -> Result<Shown, Status> {
@@ -141,6 +148,14 @@ impl Debug for DebugService {
     async fn filters(&self, _: Request<FiltersRequest>) -> Result<Response<FiltersReply>, Status> {
         let filters = self.shown()?.kernel.filters().await.map_err(|error| unread(&error))?;
         Ok(Response::new(FiltersReply { filters: filters.into_iter().map(filter).collect() }))
+    }
+
+    async fn metrics(&self, _: Request<MetricsRequest>) -> Result<Response<MetricsReply>, Status> {
+        if let Ok(shown) = self.shown() {
+            let snapshot = shown.pool.snapshot().await.map_err(|error| unread(&error))?;
+            self.metrics.pool(&snapshot.pool);
+        }
+        Ok(Response::new(MetricsReply { text: self.metrics.text() }))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {

@@ -34,6 +34,7 @@ use uuid::Uuid;
 
 use crate::checkpoint::{Checkpoint, Contents};
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::standalone::PodNetworkings;
 
 use clock::Clock;
@@ -133,6 +134,8 @@ pub struct Options {
     pub config: Config,
     /// From the directory's YAML.
     pub pod_networkings: PodNetworkings,
+    /// Where disagreements are counted.
+    pub metrics: Metrics,
 }
 
 /// A handle to the task that owns the pool. The task ends with the last of them.
@@ -141,7 +144,7 @@ pub struct Ipam {
     messages: mpsc::UnboundedSender<Message>,
     tickets: Arc<AtomicU64>,
     standing: watch::Receiver<Arc<Standing>>,
-    node: Arc<Node>,
+    options: Arc<Options>,
 }
 
 impl Ipam {
@@ -190,6 +193,7 @@ impl Ipam {
             state,
             clock,
             instance: options.node.instance.clone(),
+            metrics: options.metrics.clone(),
             hands: Hands::new(cloud, links, messages.downgrade()),
             checkpoint,
             messages: inbox,
@@ -200,8 +204,8 @@ impl Ipam {
             confirming: HashMap::new(),
         };
         let tickets = Arc::new(AtomicU64::new(1));
-        let node = Arc::new(options.node.clone());
-        (Self { messages, tickets, standing: told, node }, driver, wait)
+        let options = Arc::new(options.clone());
+        (Self { messages, tickets, standing: told, options }, driver, wait)
     }
 
     /// At once from idle; else waits, at most `wait`. Dropped before it is done, it gives back what
@@ -248,7 +252,7 @@ impl Ipam {
     /// Takes up another configuration: for what is asked for, made and given back from now on, and for
     /// who waits. Keys that need a restart must have their old values ([`Config::taking_up`]).
     pub fn reconfigure(&self, config: Config, pod_networkings: PodNetworkings) {
-        let options = Options { node: self.node.as_ref().clone(), config, pod_networkings };
+        let options = Options { config, pod_networkings, ..self.options.as_ref().clone() };
         // A task that has ended asks for nothing.
         let _ended = self.messages.send(Message::Event(Event::Reconfigure(Box::new(options))));
     }

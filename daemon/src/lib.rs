@@ -15,6 +15,7 @@ pub mod facts;
 pub mod failpoints;
 pub mod health;
 pub mod ipam;
+pub mod metrics;
 pub mod netns;
 pub mod pods;
 pub mod reconcile;

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::failure::chain;
 use crate::config::{Change, Changes, Config, ConfigError, Remark};
+use crate::metrics::{Metrics, ReloadResult};
 use crate::standalone::{self, Fingerprint, Manifests, PodNetworkings, Sources};
 
 /// Between two looks. What differs is taken up when two looks in a row see the same, so that a file
@@ -59,12 +60,18 @@ pub struct Reloader {
     /// What was judged last.
     judged: Fingerprint,
     takes: Arc<dyn TakeUp>,
+    metrics: Metrics,
     standing: watch::Sender<Standing>,
 }
 
 impl Reloader {
     /// The daemon was started with `manifests`, which are `directory`'s.
-    pub fn new(directory: PathBuf, manifests: Manifests, takes: Arc<dyn TakeUp>) -> Self {
+    pub fn new(
+        directory: PathBuf,
+        manifests: Manifests,
+        takes: Arc<dyn TakeUp>,
+        metrics: Metrics,
+    ) -> Self {
         let Manifests { config, remarks, pod_networkings, fingerprint } = manifests;
         Self {
             directory,
@@ -74,6 +81,7 @@ impl Reloader {
             restart: Vec::new(),
             judged: fingerprint,
             takes,
+            metrics,
             standing: watch::Sender::new(Standing::default()),
         }
     }
@@ -113,6 +121,7 @@ impl Reloader {
 
     fn refuse(&self, error: &ConfigError) {
         let why = chain(error);
+        self.metrics.reload(ReloadResult::Refused);
         tracing::error!(error = why, "the new configuration is refused; the one before stays");
         self.standing.send_modify(|standing| {
             let since = standing.refused.take().map_or_else(Instant::now, |refused| refused.since);
@@ -136,6 +145,7 @@ impl Reloader {
         if !changes.live.is_empty() || !named.is_empty() {
             self.takes.take_up(&self.config, &self.pod_networkings, &changes);
         }
+        self.metrics.reload(ReloadResult::Taken);
         self.wait_for_restart(changes.restart);
     }
 

@@ -32,6 +32,7 @@ use crate::debug::{DebugService, Shown};
 use crate::facts::{self, FactsError};
 use crate::health::NodeHealth;
 use crate::ipam::{self, Ipam, Node};
+use crate::metrics::{BudgetWaits, Measured, Metrics};
 use crate::pods::{Parts, Pods, Pool};
 use crate::reconcile::{Reconciler, Verdict};
 use crate::reload::Reloader;
@@ -128,11 +129,19 @@ pub async fn run(args: Args, manifests: Manifests) -> Result<End, StartError> {
     let journal = opened.checkpoint.clone();
     let gate = Gate::new("reading the instance's metadata");
     let shown = watch::Sender::new(None);
-    listen(&args, &gate, shown.subscribe(), &tasks)?;
+    let metrics = Metrics::default();
+    listen(&args, &gate, shown.subscribe(), &metrics, &tasks)?;
     let pool = PoolTasks::default();
     let (node_gate, node_tasks) = (gate.clone(), tasks.clone());
-    let node =
-        StartingNode { args, manifests, metadata, gate: node_gate, shown, tasks: node_tasks };
+    let node = StartingNode {
+        args,
+        manifests,
+        metadata,
+        gate: node_gate,
+        shown,
+        metrics,
+        tasks: node_tasks,
+    };
     let up = tokio::select! {
         // As after a crash: the next start finishes what was begun. May be dropped.
         () = stop.cancelled() => Ok(()),
@@ -210,6 +219,7 @@ fn listen(
     args: &Args,
     gate: &Gate,
     shown: watch::Receiver<Option<Shown>>,
+    metrics: &Metrics,
     tasks: &Tasks,
 ) -> Result<(), SocketError> {
     let (listener, file) = socket::listen(&args.agent_socket())?;
@@ -220,7 +230,7 @@ fn listen(
         serve.await
     });
     let (listener, file) = socket::listen(&args.debug_socket())?;
-    let debug = DebugService::server(gate.clone(), shown);
+    let debug = DebugService::server(gate.clone(), shown, metrics.clone());
     let serve = server::serve(listener, debug, ROOT, gate.clone(), tasks.stop().clone());
     tasks.part("debug", async move {
         let _file = file;
@@ -236,6 +246,7 @@ struct StartingNode {
     metadata: Arc<Metadata>,
     gate: Gate,
     shown: watch::Sender<Option<Shown>>,
+    metrics: Metrics,
     tasks: Tasks,
 }
 
@@ -250,8 +261,10 @@ impl StartingNode {
         let metadata = Arc::clone(&self.metadata);
         let instance = facts::instance(&metadata).await;
         self.gate.set(State::Starting("asking the cloud for the instance type's quotas"));
-        let cloud = Arc::new(self.cloud(&instance.region)?);
-        let client = Arc::clone(&cloud);
+        let client = Arc::new(self.cloud(&instance.region)?);
+        let waits = Box::new(BudgetWaits(Arc::clone(&client)));
+        self.metrics.register(|registry| registry.register_collector(waits));
+        let cloud = Arc::new(Measured::new(Arc::clone(&client), self.metrics.clone()));
         let kind = facts::instance_type(&instance.kind, &self.args.state, &*cloud).await?;
         let capacity = Capacity::check(&kind, config.stack, config.trunking)?;
         tracing::info!(
@@ -275,6 +288,7 @@ impl StartingNode {
             node,
             config: config.clone(),
             pod_networkings: self.manifests.pod_networkings.clone(),
+            metrics: self.metrics.clone(),
         };
         let links = Arc::new(datapath.clone());
         let (tracker, stop) = (&pool.tracker, pool.stop.clone());
@@ -296,7 +310,12 @@ impl StartingNode {
         let metadata = Arc::clone(&self.metadata);
         let running = Running { ipam: ipam.clone(), cloud: client, metadata, pod_networkings };
         let directory = self.args.standalone.clone().unwrap_or_default();
-        let reloader = Reloader::new(directory, self.manifests.clone(), Arc::new(running));
+        let reloader = Reloader::new(
+            directory,
+            self.manifests.clone(),
+            Arc::new(running),
+            self.metrics.clone(),
+        );
         self.shown.send_replace(Some(Shown {
             config: reloader.standing(),
             pods: Arc::clone(&pods),

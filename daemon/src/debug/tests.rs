@@ -19,6 +19,7 @@ use crate::api::{server, socket};
 use crate::ctl::{self, CtlError};
 use crate::datapath::{DatapathError, Direction, FilterView, RuleView};
 use crate::ipam::{AllocError, Snapshot};
+use crate::metrics::Metrics;
 use crate::pods::tests::world::{World, add, soon};
 use crate::reload;
 use crate::tasks::Tasks;
@@ -94,7 +95,7 @@ impl Daemon {
         let gate = Gate::new("reading eni_conf");
         let shown = watch::Sender::new(None);
         let (listener, file) = socket::listen(&dir.path().join("debug.sock")).unwrap();
-        let service = DebugService::server(gate.clone(), shown.subscribe());
+        let service = DebugService::server(gate.clone(), shown.subscribe(), Metrics::default());
         let only = Only { uid: nix::unistd::geteuid().as_raw() };
         let serve = server::serve(listener, service, only, gate.clone(), tasks.stop().clone());
         tasks.part("debug", async move {
@@ -244,6 +245,19 @@ async fn the_status_is_shown_under_stable_names() {
     }
     "#);
     assert_eq!(daemon.ctl("enis").await.unwrap()["enis"], Value::Array(Vec::new()));
+}
+
+#[tokio::test]
+async fn metrics_are_there_before_the_pool_is() {
+    let daemon = Daemon::start();
+    let socket = daemon.dir.path().join("debug.sock");
+    let text = ctl(&socket, &["metrics"]).await.unwrap();
+    assert!(text.contains("terway_config_reloads_total{result=\"refused\"} 0"), "{text}");
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    assert!(!text.contains("terway_pool_addresses{"), "{text}");
+    daemon.serve().await;
+    let text = ctl(&socket, &["metrics"]).await.unwrap();
+    assert!(text.contains("terway_pool_addresses{state=\"idle\"} 0"), "{text}");
 }
 
 #[tokio::test]

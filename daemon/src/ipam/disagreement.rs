@@ -34,6 +34,17 @@ pub enum DisagreementKind {
 }
 
 impl DisagreementKind {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::AddressUnknown,
+        Self::AddressVanished,
+        Self::AddressInUse,
+        Self::EniUnknown,
+        Self::EniVanished,
+        Self::LinkMissing,
+        Self::RecordStale,
+    ];
+
     /// For the log.
     pub const fn name(self) -> &'static str {
         match self {

@@ -25,6 +25,7 @@ use super::{AllocError, Allocation, Request};
 use crate::checkpoint::{Change, Checkpoint};
 use crate::datapath::DatapathError;
 use crate::failpoints::{Point, reach};
+use crate::metrics::Metrics;
 
 /// How long one call may take, its repetitions included.
 const CALL: Duration = Duration::from_secs(8);
@@ -67,6 +68,7 @@ pub(super) struct Driver<E> {
     pub(super) state: State,
     pub(super) clock: Clock,
     pub(super) instance: InstanceId,
+    pub(super) metrics: Metrics,
     pub(super) hands: Hands<E>,
     pub(super) checkpoint: Checkpoint,
     pub(super) messages: mpsc::UnboundedReceiver<Message>,
@@ -238,6 +240,7 @@ impl<E: Ecs> Driver<E> {
     fn carry_out(&self, out: Outcome, begun: Duration) {
         let Outcome { answers: _, confirmations: _, writes, notes, effects, disagreements } = out;
         for Disagreement { kind, subject, ours, theirs } in disagreements {
+            self.metrics.disagreement(kind);
             tracing::error!(%kind, subject, ours, theirs, "two witnesses of the truth differ");
         }
         if !notes.is_empty() {

@@ -31,6 +31,7 @@ struct Node {
     directory: TempDir,
     told: mpsc::UnboundedReceiver<Told>,
     standing: watch::Receiver<Standing>,
+    metrics: Metrics,
     started: Config,
     _tasks: Tasks,
 }
@@ -46,11 +47,11 @@ impl Node {
         let manifests = Manifests::read(directory.path()).unwrap();
         let started = manifests.config.clone();
         let (sender, told) = mpsc::unbounded_channel();
-        let reloader =
-            Reloader::new(directory.path().to_owned(), manifests, Arc::new(Recorder(sender)));
+        let (path, metrics) = (directory.path().to_owned(), Metrics::default());
+        let reloader = Reloader::new(path, manifests, Arc::new(Recorder(sender)), metrics.clone());
         let (standing, tasks) = (reloader.standing(), Tasks::default());
         tasks.part("reload", reloader.run(tasks.stop().clone()));
-        Self { directory, told, standing, started, _tasks: tasks }
+        Self { directory, told, standing, metrics, started, _tasks: tasks }
     }
 
     fn write(&self, conf: &str) {
@@ -107,6 +108,11 @@ async fn a_bad_file_is_refused_and_a_good_one_after_it_is_not() {
     node.write(&conf(r#""max_eni": 2,"#));
     assert!(node.judged().await.refused.is_none());
     assert_eq!(node.taken().unwrap().config.max_enis.unwrap().get(), 2);
+    let text = node.metrics.text();
+    for counted in ["{result=\"refused\"} 3", "{result=\"taken\"} 1"] {
+        let line = format!("terway_config_reloads_total{counted}");
+        assert!(text.contains(&line), "{line}: {text}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

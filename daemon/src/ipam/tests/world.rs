@@ -23,6 +23,7 @@ use crate::ipam::event::{Ask, Effect, Event, Outcome, Ticket, Told};
 use crate::ipam::lot::Lot;
 use crate::ipam::state::State;
 use crate::ipam::{AllocError, Allocation, Node, Options, Request, Want};
+use crate::metrics::Metrics;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const COOLDOWN: Duration = Duration::from_secs(30);
@@ -154,6 +155,7 @@ pub(super) fn options(conf: &str) -> Options {
         },
         config,
         pod_networkings: [web].into_iter().collect(),
+        metrics: Metrics::default(),
     }
 }
 
