@@ -1,13 +1,14 @@
 //! The emulator speaks as the real API does: the official SDKs drive it, unchanged.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::{InstanceId, SecurityGroupId, VSwitchId, VpcId, ZoneId};
 use serde_json::{Value, json};
 use terway_lab::ecs::{
-    AccessKey, Ecs, InstanceSpec, PluggedKind, Product, Recorded, RecordingFabric, Settings,
+    AccessKey, Ecs, InstanceSpec, PluggedKind, Product, Recorded, RecordingFabric, Settings, Tls,
     VSwitchSpec, VpcSpec,
 };
 use tokio::net::TcpListener;
@@ -19,7 +20,13 @@ struct Cloud {
     arguments: Value,
 }
 
+/// By HTTP.
 async fn cloud() -> Cloud {
+    cloud_by(None).await
+}
+
+/// By HTTPS, if there is a certificate.
+async fn cloud_by(tls: Option<&Tls>) -> Cloud {
     let fabric = Arc::new(RecordingFabric::default());
     let key = AccessKey { id: "LTAI5tLab".to_owned(), secret: "lab-secret".to_owned() };
     let settings = Settings { attach_ms: 50, detach_ms: 50, ..Settings::default() };
@@ -49,12 +56,18 @@ async fn cloud() -> Cloud {
         "region": "cn-hangzhou",
         "key": "LTAI5tLab",
         "secret": "lab-secret",
+        "ca": null,
+        "form": false,
         "instance": instance.as_str(),
         "vswitch": "vsw-a",
         "group": "sg-a",
     });
-    ecs.serve_api(of_ecs, Product::Ecs);
-    ecs.serve_api(of_vpc, Product::Vpc);
+    for (listener, product) in [(of_ecs, Product::Ecs), (of_vpc, Product::Vpc)] {
+        match tls {
+            None => ecs.serve_api(listener, product),
+            Some(tls) => ecs.serve_api_tls(listener, product, tls),
+        }
+    }
     Cloud { ecs, fabric, arguments }
 }
 
@@ -206,4 +219,75 @@ async fn the_older_sdk_is_understood_too() {
     assert_eq!(seen["forged"], "InvalidAccessKeySecret");
     assert_eq!(ecs.dump().enis.len(), 1);
     ecs.stop().await;
+}
+
+/// Drives every action by one SDK and holds what it says against the expectation.
+async fn every_action_by(sdk: &str, form: bool, secure: bool) {
+    let tls = secure.then(|| Tls::new(&["127.0.0.1".to_owned()]).unwrap());
+    let Cloud { ecs, fabric, mut arguments } = cloud_by(tls.as_ref()).await;
+    let mut authority = tempfile::NamedTempFile::new().unwrap();
+    if let Some(tls) = &tls {
+        authority.write_all(tls.authority().as_bytes()).unwrap();
+        arguments["ca"] = json!(authority.path());
+    }
+    arguments["sdk"] = json!(sdk);
+    arguments["form"] = json!(form);
+    let said = python("actions.py", &arguments).await;
+
+    assert_eq!(said["problems"], json!([]));
+    assert_eq!(said["never_seen"], json!([]));
+    let mut all: Vec<_> = Product::Ecs.actions().chain(Product::Vpc.actions()).collect();
+    all.sort_unstable();
+    assert_eq!(said["actions"], json!(all));
+    let expected = json!({
+        "same vswitch": true,
+        "no vswitch": [404, "InvalidVSwitchId.NotFound"],
+        "type": 8,
+        "instance": ["Running", 1],
+        "groups": ["of-sdk"],
+        "rules": [3, "Drop"],
+        "rules left": ["443/443"],
+        "again": true,
+        "mismatch": [400, "IdempotentParameterMismatch"],
+        "paged": true,
+        "vlan": 1,
+        "grown": [3, 2, 2, 1],
+        "shrunk": [1, 1, 1, 0],
+        "modified": ["of the SDK", 3],
+        "members": true,
+        "linked": [403, "InvalidOperation.EniLinked"],
+        "gone": [404, "InvalidEniId.NotFound"],
+        "left": 0,
+    });
+    assert_eq!(said["seen"], expected);
+    let dump = ecs.dump();
+    assert_eq!((dump.enis.len(), dump.vswitches[0].available), (1, 251), "nothing is left");
+    let widest = |done: &Recorded| match done {
+        Recorded::SetAddresses(eni) => {
+            eni.addresses.iter().filter(|one| one.prefix() == 28).count()
+        }
+        _ => 0,
+    };
+    assert_eq!(fabric.done().iter().map(widest).max(), Some(2), "the wires knew the prefixes");
+    ecs.stop().await;
+}
+
+#[tokio::test]
+async fn each_action_answers_the_newer_sdk_as_the_reference_says() {
+    every_action_by("newer", false, false).await;
+}
+
+#[tokio::test]
+async fn each_action_answers_the_newer_sdk_by_https_as_the_reference_says() {
+    every_action_by("newer", false, true).await;
+}
+
+#[tokio::test]
+async fn each_action_answers_the_older_sdk_as_the_reference_says() {
+    every_action_by("older", false, false).await;
+}
+
+#[tokio::test]
+async fn each_action_answers_the_older_sdk_by_a_form_and_https_as_the_reference_says() {
+    every_action_by("older", true, true).await;
 }

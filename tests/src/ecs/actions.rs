@@ -31,6 +31,11 @@ pub enum Product {
 }
 
 impl Product {
+    /// The names of its actions here.
+    pub fn actions(self) -> impl Iterator<Item = &'static str> {
+        ACTIONS.iter().filter(move |action| action.product == self).map(|action| action.name)
+    }
+
     /// Its only version here.
     pub(crate) const fn version(self) -> &'static str {
         match self {
@@ -152,6 +157,9 @@ fn find(product: Product, name: &str) -> Result<&'static Action, Refusal> {
 /// `RegionId` is in every call whose action knows it.
 fn check_region(cloud: &Cloud, action: &Action, arguments: &Arguments) -> Result<(), Refusal> {
     if !action.grammar.iter().any(|(name, _)| *name == "RegionId") {
+        return Ok(());
+    }
+    if action.name == "DescribeInstanceTypes" && arguments.text("RegionId").is_none() {
         return Ok(());
     }
     let region = arguments.required("RegionId")?;

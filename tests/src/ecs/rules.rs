@@ -1,6 +1,7 @@
 //! Security groups as data.
 
 use ipnetwork::IpNetwork;
+use jiff::Timestamp;
 use model::SecurityGroupId;
 
 /// A security group and its rules.
@@ -46,6 +47,8 @@ pub struct Rule {
     pub priority: u8,
     /// Free text.
     pub description: String,
+    /// When it was made.
+    pub created: Timestamp,
 }
 
 /// Which way a rule looks.

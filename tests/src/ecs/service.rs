@@ -124,7 +124,7 @@ impl Ecs {
 
     /// Lets the members of the group `peer` into the members of the group `id`.
     pub async fn admit(&self, id: &SecurityGroupId, peer: &SecurityGroupId) -> Result<(), Refusal> {
-        self.lock().cloud.admit(id, peer)?;
+        self.lock().cloud.admit(id, peer, now())?;
         self.teach(id).await
     }
 

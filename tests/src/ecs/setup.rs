@@ -140,7 +140,7 @@ impl Cloud {
         if !self.world.vpcs.contains_key(vpc) || self.world.groups.contains_key(id) {
             return Err(Refusal::invalid("SecurityGroupId", format!("{id} in {vpc}")));
         }
-        let rules = if open { self.open_rules() } else { Vec::new() };
+        let rules = if open { self.open_rules(now) } else { Vec::new() };
         let group = Group {
             vpc: vpc.clone(),
             name: id.to_string(),
@@ -158,6 +158,7 @@ impl Cloud {
         &mut self,
         id: &SecurityGroupId,
         peer: &SecurityGroupId,
+        now: Timestamp,
     ) -> Result<(), Refusal> {
         let rule = Rule {
             id: self.next_id("sgr"),
@@ -169,6 +170,7 @@ impl Cloud {
             policy: Policy::Accept,
             priority: 1,
             description: String::new(),
+            created: now,
         };
         let group = self.world.groups.get_mut(id);
         let group =
@@ -177,7 +179,7 @@ impl Cloud {
         Ok(())
     }
 
-    fn open_rules(&mut self) -> Vec<Rule> {
+    fn open_rules(&mut self, now: Timestamp) -> Vec<Rule> {
         let blocks = ["0.0.0.0/0", "::/0"].map(str::parse::<IpNetwork>);
         let rule = |block| Rule {
             id: self.next_id("sgr"),
@@ -189,6 +191,7 @@ impl Cloud {
             policy: Policy::Accept,
             priority: 1,
             description: String::new(),
+            created: now,
         };
         blocks.into_iter().flatten().map(rule).collect()
     }

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivateKeyDer;
@@ -68,10 +70,13 @@ impl std::fmt::Debug for Tls {
 /// A certificate for `names`, its key, and its authority in PEM.
 fn certify(names: &[String]) -> Result<(rcgen::Certificate, KeyPair, String), rcgen::Error> {
     let mut authority = CertificateParams::new(Vec::new())?;
+    authority.distinguished_name.push(DnType::CommonName, "the lab's authority");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let issuer = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
     let mut server = CertificateParams::new(names.to_vec())?;
+    // Its subject is not its issuer's: else it would pass for signed by itself.
+    server.distinguished_name.push(DnType::CommonName, "the lab's cloud");
     server.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate()?;
     let certificate = server.signed_by(&key, &issuer)?;

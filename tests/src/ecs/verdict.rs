@@ -114,6 +114,7 @@ mod tests {
             policy,
             priority,
             description: String::new(),
+            created: jiff::Timestamp::UNIX_EPOCH,
         }
     }
 

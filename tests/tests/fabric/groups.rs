@@ -32,6 +32,7 @@ fn rule(direction: Direction, peer: Peer, policy: Policy, priority: u8) -> Rule 
         policy,
         priority,
         description: String::new(),
+        created: jiff::Timestamp::UNIX_EPOCH,
     }
 }
 

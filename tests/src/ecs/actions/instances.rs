@@ -12,8 +12,9 @@ use crate::ecs::refusal::Refusal;
 use crate::ecs::views;
 use crate::ecs::world::{Eni, Instance, View};
 
-/// It knows no `RegionId`.
+/// Its `RegionId` is not documented, and the older SDK sends one all the same.
 pub(super) const TYPES: Grammar = &[
+    ("RegionId", TEXT),
     ("InstanceTypes", TEXTS),
     ("InstanceTypeFamily", TEXT),
     ("MinimumEniQuantity", NUMBER),

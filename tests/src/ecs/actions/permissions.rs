@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use ipnetwork::IpNetwork;
+use jiff::Timestamp;
 use model::SecurityGroupId;
 use serde_json::{Value, json};
 
@@ -13,24 +14,31 @@ use crate::ecs::arguments::{Arguments, Grammar, Shape};
 use crate::ecs::cloud::{Answer, Cloud, Moment};
 use crate::ecs::refusal::Refusal;
 use crate::ecs::rules::{Direction, Peer, Policy, PortRange, Protocol, Rule};
+use crate::ecs::views;
 
-const FIELDS: &[&str] = &[
-    "IpProtocol",
-    "PortRange",
-    "SourcePortRange",
-    "SourceCidrIp",
-    "Ipv6SourceCidrIp",
-    "SourceGroupId",
-    "DestCidrIp",
-    "Ipv6DestCidrIp",
-    "DestGroupId",
-    "Policy",
-    "Priority",
-    "NicType",
-    "Description",
-];
+macro_rules! fields {
+    ($($more:literal),*) => {
+        &[
+            "IpProtocol",
+            "PortRange",
+            "SourcePortRange",
+            "SourceCidrIp",
+            "Ipv6SourceCidrIp",
+            "DestCidrIp",
+            "Ipv6DestCidrIp",
+            "Policy",
+            "Priority",
+            "NicType",
+            "Description",
+            $($more),*
+        ]
+    };
+}
 
-const PERMISSIONS: Shape = Shape::Records(FIELDS);
+/// Of a rule that is given flat.
+const FIELDS: &[&str] = fields!("SourceGroupId", "DestGroupId");
+const INGRESS_RULES: Shape = Shape::Records(fields!("SourceGroupId"));
+const EGRESS_RULES: Shape = Shape::Records(fields!("DestGroupId"));
 
 macro_rules! grammar {
     ($($more:expr),*) => {
@@ -49,18 +57,21 @@ macro_rules! grammar {
             ("Priority", TEXT),
             ("NicType", TEXT),
             ("Description", TEXT),
-            ("Permissions", PERMISSIONS),
             $($more),*
         ]
     };
 }
 
-pub(super) const INGRESS: Grammar = grammar!(("SourceGroupId", TEXT));
-pub(super) const EGRESS: Grammar = grammar!(("DestGroupId", TEXT));
-pub(super) const REVOKE_INGRESS: Grammar =
-    grammar!(("SourceGroupId", TEXT), ("SecurityGroupRuleId", TEXTS));
+pub(super) const INGRESS: Grammar =
+    grammar!(("SourceGroupId", TEXT), ("Permissions", INGRESS_RULES));
+pub(super) const EGRESS: Grammar = grammar!(("DestGroupId", TEXT), ("Permissions", EGRESS_RULES));
+pub(super) const REVOKE_INGRESS: Grammar = grammar!(
+    ("SourceGroupId", TEXT),
+    ("SecurityGroupRuleId", TEXTS),
+    ("Permissions", INGRESS_RULES)
+);
 pub(super) const REVOKE_EGRESS: Grammar =
-    grammar!(("DestGroupId", TEXT), ("SecurityGroupRuleId", TEXTS));
+    grammar!(("DestGroupId", TEXT), ("SecurityGroupRuleId", TEXTS), ("Permissions", EGRESS_RULES));
 
 /// Of all rules of a group.
 const MOST_RULES: usize = 200;
@@ -68,42 +79,43 @@ const MOST_RULES: usize = 200;
 pub(super) fn authorize_ingress(
     cloud: &mut Cloud,
     arguments: &Arguments,
-    _moment: Moment,
+    moment: Moment,
 ) -> Result<Answer, Refusal> {
-    authorize(cloud, arguments, Direction::Ingress)
+    authorize(cloud, arguments, Direction::Ingress, moment)
 }
 
 pub(super) fn authorize_egress(
     cloud: &mut Cloud,
     arguments: &Arguments,
-    _moment: Moment,
+    moment: Moment,
 ) -> Result<Answer, Refusal> {
-    authorize(cloud, arguments, Direction::Egress)
+    authorize(cloud, arguments, Direction::Egress, moment)
 }
 
 pub(super) fn revoke_ingress(
     cloud: &mut Cloud,
     arguments: &Arguments,
-    _moment: Moment,
+    moment: Moment,
 ) -> Result<Answer, Refusal> {
-    revoke(cloud, arguments, Direction::Ingress)
+    revoke(cloud, arguments, Direction::Ingress, moment)
 }
 
 pub(super) fn revoke_egress(
     cloud: &mut Cloud,
     arguments: &Arguments,
-    _moment: Moment,
+    moment: Moment,
 ) -> Result<Answer, Refusal> {
-    revoke(cloud, arguments, Direction::Egress)
+    revoke(cloud, arguments, Direction::Egress, moment)
 }
 
 fn authorize(
     cloud: &mut Cloud,
     arguments: &Arguments,
     direction: Direction,
+    moment: Moment,
 ) -> Result<Answer, Refusal> {
     let mut group = find(cloud, arguments.required("SecurityGroupId")?)?;
-    for wanted in asked(cloud, arguments, direction)? {
+    for wanted in asked(cloud, arguments, direction, moment)? {
         // A rule that is there already is no error and no second rule.
         if group.rules.rules.iter().any(|rule| same(rule, &wanted)) {
             continue;
@@ -122,6 +134,7 @@ fn revoke(
     cloud: &mut Cloud,
     arguments: &Arguments,
     direction: Direction,
+    moment: Moment,
 ) -> Result<Answer, Refusal> {
     let mut group = find(cloud, arguments.required("SecurityGroupId")?)?;
     let ids = arguments.texts("SecurityGroupRuleId");
@@ -137,27 +150,38 @@ fn revoke(
         return Ok(put(cloud, group));
     }
     // One that is not there is no error: it is revoked.
-    let gone = asked(cloud, arguments, direction)?;
+    let gone = asked(cloud, arguments, direction, moment)?;
     group.rules.rules.retain(|rule| !gone.iter().any(|gone| same(rule, gone)));
     Ok(put(cloud, group))
 }
 
 /// Whether two rules do the same, whatever their ids and descriptions.
 fn same(one: &Rule, other: &Rule) -> bool {
-    let bare = |rule: &Rule| Rule { id: String::new(), description: String::new(), ..rule.clone() };
+    let bare = |rule: &Rule| Rule {
+        id: String::new(),
+        description: String::new(),
+        created: Timestamp::UNIX_EPOCH,
+        ..rule.clone()
+    };
     bare(one) == bare(other)
 }
 
 /// The rules that a call names: several, or one flat.
-fn asked(cloud: &Cloud, arguments: &Arguments, direction: Direction) -> Result<Vec<Rule>, Refusal> {
+fn asked(
+    cloud: &Cloud,
+    arguments: &Arguments,
+    direction: Direction,
+    moment: Moment,
+) -> Result<Vec<Rule>, Refusal> {
+    let rule = |fields: &BTreeMap<&str, &str>| rule(cloud, fields, direction, moment.now);
     let records = arguments.records("Permissions");
     let flat: BTreeMap<&str, &str> =
         FIELDS.iter().filter_map(|name| arguments.text(name).map(|value| (*name, value))).collect();
     match (records.is_empty(), flat.is_empty()) {
         (true, true) => Err(Refusal::missing("Permissions")),
         (false, false) => Err(Refusal::invalid("Permissions", "rules are given flat as well")),
-        (true, false) => Ok(vec![rule(cloud, &flat, direction)?]),
-        (false, true) => records.iter().map(|fields| rule(cloud, fields, direction)).collect(),
+        (true, false) => Ok(vec![rule(&flat)?]),
+        (false, true) => records.iter().map(rule).collect(),
     }
 }
 
@@ -165,6 +189,7 @@ fn rule(
     cloud: &Cloud,
     fields: &BTreeMap<&str, &str>,
     direction: Direction,
+    created: Timestamp,
 ) -> Result<Rule, Refusal> {
     let get = |name: &str| fields.get(name).copied().filter(|value| !value.is_empty());
     if !matches!(get("NicType"), None | Some("intranet")) {
@@ -191,6 +216,7 @@ fn rule(
         policy: policy(get("Policy"))?,
         priority: priority(get("Priority"))?,
         description: get("Description").unwrap_or_default().to_owned(),
+        created,
     })
 }
 
@@ -281,6 +307,7 @@ pub(crate) fn permission(rule: &Rule) -> Value {
         "Priority": rule.priority.to_string(),
         "NicType": "intranet",
         "Description": rule.description,
+        "CreateTime": views::time(rule.created),
     });
     let more = match rule.direction {
         Direction::Ingress => {
@@ -290,7 +317,7 @@ pub(crate) fn permission(rule: &Rule) -> Value {
             json!({ "DestCidrIp": v4, "Ipv6DestCidrIp": v6, "DestGroupId": group })
         }
     };
-    crate::ecs::views::merge(&mut body, more);
+    views::merge(&mut body, more);
     body
 }
 

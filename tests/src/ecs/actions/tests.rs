@@ -6,6 +6,7 @@ mod creation;
 mod groups;
 mod prefixes;
 mod reads;
+mod reference;
 mod states;
 mod tokens;
 

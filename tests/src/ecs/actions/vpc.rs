@@ -116,6 +116,14 @@ fn vpc(world: &World, vpc: &Vpc, region: &str) -> Value {
         "CreationTime": views::time(vpc.created),
         "IsDefault": false,
         "OwnerId": views::OWNER.parse::<u64>().unwrap_or_default(),
+        "Description": "",
+        "ResourceGroupId": "",
+        "VRouterId": "vrt-lab",
+        "RouterTableIds": { "RouterTableIds": ["vtb-lab"] },
+        "NatGatewayIds": { "NatGatewayIds": [] },
+        "SecondaryCidrBlocks": { "SecondaryCidrBlock": [] },
+        "UserCidrs": { "UserCidr": [] },
+        "Tags": { "Tag": [] },
         "VSwitchIds": { "VSwitchId": vswitches },
     })
 }
