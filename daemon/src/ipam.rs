@@ -10,6 +10,7 @@ mod event;
 mod links;
 mod lot;
 mod members;
+mod orphans;
 mod pool;
 mod snapshot;
 mod state;

@@ -325,6 +325,10 @@ impl<E: Ecs> Hands<E> {
                 let users = self.users(eni, addresses).await;
                 Some(Told::Witnessed { port, result: users.map_err(|e| text(&e)) })
             }
+            Effect::WitnessOrphan { eni, addresses } => {
+                let users = self.users(Some(eni.clone()), addresses).await;
+                Some(Told::OrphanWitnessed { eni, result: users.map_err(|e| text(&e)) })
+            }
             Effect::Bury(addresses) => {
                 let buried = self.links.bury(addresses.clone()).await;
                 Some(Told::Buried(addresses, buried.map_err(|e| text(&e))))
@@ -355,6 +359,11 @@ impl<E: Ecs> Hands<E> {
                 let filter = EniFilter::instance(instance.clone());
                 let enis = cloud.describe_enis(&filter, options).await;
                 Told::Instance(enis.map_err(CallError::from))
+            }
+            Ask::Tagged(tags) => {
+                let filter = EniFilter { tags, ..EniFilter::default() };
+                let enis = cloud.describe_enis(&filter, options).await;
+                Told::Tagged(enis.map_err(CallError::from))
             }
             Ask::VSwitch(id) => {
                 let vswitch = cloud.vswitch(&id, options).await;

@@ -1,6 +1,6 @@
 //! What happens to the pool and what follows from it: closed sets, so that a step is a function.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -53,6 +53,8 @@ pub(crate) enum Effect {
     RemoveLink(EniId),
     /// Ask the kernel which of these addresses are in use, and who uses this ENI if it is to go.
     Witness { port: ClientToken, eni: Option<EniId>, addresses: Vec<IpAddr> },
+    /// Ask the kernel which of these addresses, of an ENI in no record, are in use.
+    WitnessOrphan { eni: EniId, addresses: Vec<IpAddr> },
     /// Remove what is left in the kernel of addresses that have rested.
     Bury(Vec<IpPair>),
     /// Tell a caller that its release is durable.
@@ -66,6 +68,8 @@ pub(crate) enum Ask {
     Eni(Whose, Call),
     /// All ENIs of this instance.
     Instance,
+    /// All ENIs with these tags.
+    Tagged(BTreeMap<String, String>),
     /// A vSwitch.
     VSwitch(VSwitchId),
     /// More addresses.
@@ -81,6 +85,8 @@ pub(crate) enum Whose {
     Pool,
     /// The pods'.
     Members,
+    /// Those in no record.
+    Orphans,
 }
 
 /// What came of an effect.
@@ -90,6 +96,8 @@ pub(crate) enum Told {
     Eni(Whose, Answer),
     /// To [`Ask::Instance`].
     Instance(Result<Vec<cloud::Eni>, CallError>),
+    /// To [`Ask::Tagged`].
+    Tagged(Result<Vec<cloud::Eni>, CallError>),
     /// To [`Ask::VSwitch`].
     VSwitch(VSwitchId, Result<Option<VSwitch>, CallError>),
     /// To [`Ask::Assign`].
@@ -102,6 +110,8 @@ pub(crate) enum Told {
     LinkRemoved(EniId, Result<(), String>),
     /// To [`Effect::Witness`]: those that are in use.
     Witnessed { port: ClientToken, result: Result<BTreeSet<IpAddr>, String> },
+    /// To [`Effect::WitnessOrphan`]: those that are in use.
+    OrphanWitnessed { eni: EniId, result: Result<BTreeSet<IpAddr>, String> },
     /// To [`Effect::Bury`].
     Buried(Vec<IpPair>, Result<(), String>),
 }
@@ -133,6 +143,7 @@ impl Effect {
             Self::SetLink(port, _) => Told::LinkSet(port, Err(text())),
             Self::RemoveLink(eni) => Told::LinkRemoved(eni, Err(text())),
             Self::Witness { port, .. } => Told::Witnessed { port, result: Err(text()) },
+            Self::WitnessOrphan { eni, .. } => Told::OrphanWitnessed { eni, result: Err(text()) },
             Self::Bury(addresses) => Told::Buried(addresses, Err(text())),
             Self::Released(_) => return None,
         })
@@ -144,6 +155,7 @@ impl Ask {
         match self {
             Self::Eni(whose, call) => Told::Eni(whose, call.unsent(error)),
             Self::Instance => Told::Instance(Err(error)),
+            Self::Tagged(_) => Told::Tagged(Err(error)),
             Self::VSwitch(id) => Told::VSwitch(id, Err(error)),
             Self::Assign { port, lot, .. } => Told::Assigned { port, lot, result: Err(error) },
             Self::Unassign { port, blocks, .. } => {
@@ -170,13 +182,14 @@ impl Told {
     pub(crate) fn error(&self) -> Option<&CallError> {
         match self {
             Self::Eni(_, answer) => answer.error(),
-            Self::Instance(result) => result.as_ref().err(),
+            Self::Instance(result) | Self::Tagged(result) => result.as_ref().err(),
             Self::VSwitch(_, result) => result.as_ref().err(),
             Self::Assigned { result, .. } => result.as_ref().err(),
             Self::Unassigned { result, .. } => result.as_ref().err(),
             Self::LinkSet(..)
             | Self::LinkRemoved(..)
             | Self::Witnessed { .. }
+            | Self::OrphanWitnessed { .. }
             | Self::Buried(..) => None,
         }
     }

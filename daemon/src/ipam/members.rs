@@ -8,7 +8,7 @@ use cloud::{ClientToken, Meaning};
 use controlplane::{
     Answer, Binding, Controller, ControllerSettings, Durability, Eni, Failure, Goal, Kind,
     NoVSwitch, Notice, Owner, Pending, PodNetworking, PodRequest, Refusal, Source, Status, Store,
-    VSwitches,
+    TOKEN_TAG, VSwitches,
 };
 use model::{EniId, IpPair, Mode, SandboxKey};
 
@@ -236,6 +236,14 @@ impl Members {
         self.trunk.clone_from(&trunk);
         self.controller.set_trunk(trunk);
         self.controller.set_members(self.most.saturating_sub(foreign));
+    }
+
+    /// Whether an ENI is in a record, also one that does not know its id yet.
+    pub(crate) fn knows(&self, eni: &cloud::Eni) -> bool {
+        let token = eni.tags.get(TOKEN_TAG).map(String::as_str);
+        let is =
+            |known: &Eni<Owner>| known.id() == Some(&eni.id) || token == Some(known.token.as_str());
+        self.controller.enis().any(is)
     }
 
     /// Members on this instance that no record names.

@@ -10,16 +10,29 @@ use model::{Capacity, IpPair, SandboxKey, VSwitchId};
 
 use super::event::{Ask, Effect, Event, Outcome, Ticket, Told, Whose};
 use super::members::{self, Members};
+use super::orphans::{self, Orphans};
 use super::pool::{self, Pool, Settings, Tag, TagRules};
 use super::{AllocError, Options, Request, Want};
 use crate::checkpoint::Contents;
 use crate::config::Config;
+
+/// Who made an ENI, and so collects it.
+const CREATOR_TAG: &str = "creator";
+/// Of which cluster it is.
+const CLUSTER_TAG: &str = "ack.aliyun.com";
+/// For which node it was made.
+const NODE_TAG: &str = "node";
+/// [`CREATOR_TAG`] of the pool's ENIs.
+const DAEMON: &str = "terway";
+/// [`CREATOR_TAG`] of members.
+const CONTROL_PLANE: &str = "terway-controller";
 
 /// Everything that hands out addresses on this node.
 #[derive(Debug, Clone)]
 pub(crate) struct State {
     pub(crate) pool: Pool,
     pub(crate) members: Members,
+    orphans: Orphans,
     pub(crate) vswitches: VSwitches,
     foreign_members: u32,
     pub(crate) last_cloud_error: Option<String>,
@@ -47,9 +60,11 @@ impl State {
         );
         let mut vswitches = VSwitches::new(random.next());
         vswitches.watch(&watched(options, &settings));
+        let orphans = Orphans::new(orphan_settings(options, &settings), random.next(), now);
         Self {
             pool: Pool::new(settings, contents, random.next(), now),
             members,
+            orphans,
             vswitches,
             foreign_members: 0,
             last_cloud_error: None,
@@ -78,6 +93,7 @@ impl State {
         self.pool.look(now, &mut out);
         self.members.observe(self.pool.trunk(), self.foreign_members);
         self.members.advance(&mut self.vswitches, now, &mut out);
+        self.orphans.advance(now, &mut out);
         if !self.stopping {
             let due = self.vswitches.due(now).into_iter();
             out.effects.extend(due.map(|id| Effect::Ask(Ask::VSwitch(id))));
@@ -91,7 +107,11 @@ impl State {
             return None;
         }
         let vswitches = self.vswitches.wake(now);
-        [self.pool.wake(now), self.members.wake(now), vswitches].into_iter().flatten().min()
+        let orphans = self.orphans.wake(now);
+        [self.pool.wake(now), self.members.wake(now), orphans, vswitches]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn take(&mut self, event: Event, now: Duration, out: &mut Outcome) {
@@ -128,6 +148,7 @@ impl State {
                 self.stopping = true;
                 self.pool.stop(out);
                 self.members.stop(out);
+                self.orphans.stop();
             }
         }
     }
@@ -139,6 +160,7 @@ impl State {
         let pod_networkings = options.pod_networkings.clone();
         self.members.reconfigure(members, pod_networkings, settings.cooldown);
         self.vswitches.watch_only(&watched(options, &settings));
+        self.orphans.reconfigure(orphan_settings(options, &settings));
         self.pool.reconfigure(settings);
     }
 
@@ -206,6 +228,13 @@ impl State {
             Told::Eni(Whose::Members, answer) => {
                 self.members.answer(answer, begun, vswitches, now);
             }
+            Told::Eni(Whose::Orphans, answer) => self.orphans.answer(answer, begun, now),
+            Told::Tagged(result) => {
+                let (pool, members) = (&self.pool, &self.members);
+                let known = |eni: &cloud::Eni| pool.knows(eni) || members.knows(eni);
+                self.orphans.looked(result, known, (begun, now), out);
+            }
+            Told::OrphanWitnessed { eni, result } => self.orphans.witnessed(&eni, result),
             Told::Instance(result) => {
                 if let Ok(enis) = &result {
                     if let Some(again) = self.members.looked(enis, begun, now, out) {
@@ -255,8 +284,8 @@ impl State {
 fn settings(options: &Options, boot_id: String) -> Settings {
     let Options { node, config, .. } = options;
     let zone = config.vswitches.get(&node.zone);
-    let mut tags = tags(options, "terway");
-    tags.insert("node".to_owned(), node.name.clone());
+    let mut tags = tags(options, DAEMON);
+    tags.insert(NODE_TAG.to_owned(), node.name.clone());
     Settings {
         instance: node.instance.clone(),
         zone: node.zone.clone(),
@@ -303,6 +332,19 @@ fn tag_rules(config: &Config) -> TagRules {
     TagRules { filter: config.tag_filter.clone(), blocked: blocked.collect() }
 }
 
+/// A node that stands alone is its own cluster, and its daemon its own control plane.
+fn orphan_settings(options: &Options, settings: &Settings) -> orphans::Settings {
+    let tag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let cluster = tag(CLUSTER_TAG, options.node.instance.as_str());
+    let daemon = [tag(CREATOR_TAG, DAEMON), tag(NODE_TAG, &options.node.name)];
+    orphans::Settings {
+        fleet: FleetSettings { instance: settings.instance.clone(), timing: settings.timing },
+        cluster: BTreeMap::from([cluster]),
+        makers: vec![BTreeMap::from(daemon), BTreeMap::from([tag(CREATOR_TAG, CONTROL_PLANE)])],
+        tag_rules: settings.tag_rules.clone(),
+    }
+}
+
 fn member_settings(options: &Options, settings: &Settings) -> ControllerSettings {
     ControllerSettings {
         fleet: FleetSettings { instance: settings.instance.clone(), timing: settings.timing },
@@ -314,7 +356,7 @@ fn member_settings(options: &Options, settings: &Settings) -> ControllerSettings
             vswitches: settings.vswitches.clone(),
             security_groups: settings.security_groups.clone(),
         },
-        tags: tags(options, "terway-controller"),
+        tags: tags(options, CONTROL_PLANE),
         resource_group: settings.resource_group.clone(),
         source_dest_check: settings.source_dest_check,
     }
@@ -323,8 +365,8 @@ fn member_settings(options: &Options, settings: &Settings) -> ControllerSettings
 /// Who collects an ENI, and the user's own. A node that stands alone is its own cluster.
 fn tags(options: &Options, creator: &str) -> BTreeMap<String, String> {
     let mut tags = options.config.eni_tags.clone();
-    tags.insert("creator".to_owned(), creator.to_owned());
-    tags.insert("ack.aliyun.com".to_owned(), options.node.instance.to_string());
+    tags.insert(CREATOR_TAG.to_owned(), creator.to_owned());
+    tags.insert(CLUSTER_TAG.to_owned(), options.node.instance.to_string());
     tags
 }
 

@@ -3,6 +3,7 @@
 mod law;
 mod lost;
 mod one;
+mod orphans;
 mod prefixes;
 mod reconfigure;
 mod sizes;

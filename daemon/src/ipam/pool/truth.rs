@@ -14,7 +14,7 @@ use model::{EniId, IpPair, IpStack};
 use super::port::Retired;
 use super::shelf::{Shelf, SlotState};
 use super::tags::Tag;
-use super::{Family, Pool, Port};
+use super::{EniRecord, Family, Pool, Port};
 use crate::checkpoint::{Change, RestKind, RestRecord};
 use crate::ipam::Uplink;
 use crate::ipam::disagreement::{Disagreement, DisagreementKind};
@@ -200,6 +200,14 @@ impl Pool {
             }
         }
         self.truth.foreign = foreign;
+    }
+
+    /// Whether an ENI is in a record, also one that does not know its id yet.
+    pub(crate) fn knows(&self, eni: &cloud::Eni) -> bool {
+        let token = eni.tags.get(TOKEN_TAG).map(String::as_str);
+        let is =
+            |known: &EniRecord| known.id() == Some(&eni.id) || token == Some(known.token.as_str());
+        self.fleet.iter().any(is)
     }
 
     /// Made by this node's daemon, or the trunk, of which there can be only one; and nobody else's by

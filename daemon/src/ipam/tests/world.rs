@@ -354,6 +354,10 @@ impl World {
                 let in_use = addresses.into_iter().filter(|a| self.in_use.contains(a)).collect();
                 Told::Witnessed { port, result: Ok(in_use) }
             }
+            Effect::WitnessOrphan { eni, addresses } => {
+                let in_use = addresses.into_iter().filter(|a| self.in_use.contains(a)).collect();
+                Told::OrphanWitnessed { eni, result: Ok(in_use) }
+            }
             Effect::Bury(addresses) => Told::Buried(addresses, Ok(())),
             Effect::Released(_) => return None,
         })
@@ -366,6 +370,10 @@ impl World {
             Ask::Instance => {
                 let filter = EniFilter::instance(InstanceId::new("i-1"));
                 Told::Instance(cloud.describe(&filter).map_err(CallError::from))
+            }
+            Ask::Tagged(tags) => {
+                let filter = EniFilter { tags, ..EniFilter::default() };
+                Told::Tagged(cloud.describe(&filter).map_err(CallError::from))
             }
             Ask::VSwitch(id) => {
                 let found = cloud.vswitches.get(&id).cloned();
