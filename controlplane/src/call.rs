@@ -1,6 +1,7 @@
 //! What is asked of the cloud for ENIs, as values: a reconciler says it, [`perform`] does it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use cloud::{
     AttachEni, CallOptions, ClientToken, CloudError, CreateEni, DetachEni, Ecs, EniFilter, Meaning,
@@ -73,6 +74,16 @@ impl CallError {
     pub fn is_throttled(&self) -> bool {
         let Self::Cloud(error) = self else { return false };
         matches!(error, CloudError::Budget { .. }) || error.meaning() == Some(&Meaning::Throttled)
+    }
+}
+
+impl CallError {
+    /// How long the cloud asks us to wait, if it does.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Cloud(error) => error.retry_after(),
+            Self::NotRecorded(_) => None,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use model::{EniId, InstanceId};
 use crate::call::{Answer, Call, CallError, Change, Verb};
 use crate::eni::{Eni, Goal, Stage};
 use crate::life::{Action, Creation, Failure, Seen, Timing, View, is_final, next};
+use crate::pace::Pace;
 use crate::random::Random;
 
 /// What a fleet needs to know.
@@ -238,7 +239,11 @@ impl<T: Clone> Fleet<T> {
         let Some(life) = self.lives.get_mut(token) else { return Vec::new() };
         life.view.busy = false;
         match found {
-            Err(error) => life.view.pause(error, &self.settings.timing, &mut self.random, now),
+            Err(error) => {
+                let timing = &self.settings.timing;
+                let pace = (&timing.read, timing.least(&error));
+                life.view.pause(error, pace, &mut self.random, now);
+            }
             Ok(found) => {
                 let tag = |eni: &cloud::Eni| {
                     eni.tags.get(crate::TOKEN_TAG).is_some_and(|tag| tag == token.as_str())
@@ -280,7 +285,9 @@ impl<T: Clone> Fleet<T> {
         let refused = matches!(&error, CallError::Cloud(error) if is_final(error));
         let unknown = matches!(&error, CallError::Cloud(error)
             if error.outcome() == Outcome::Unknown);
-        view.pause(error, &self.settings.timing, &mut self.random, now);
+        let timing = &self.settings.timing;
+        let pace = (&timing.create, timing.least(&error));
+        view.pause(error, pace, &mut self.random, now);
         if unknown {
             view.create = Creation::Repeat;
             view.unanswered = Some(now);
@@ -316,7 +323,7 @@ impl<T: Clone> Fleet<T> {
                 view.looks = 0;
                 view.tries = 0;
                 view.trouble = None;
-                view.not_before = now.saturating_add(timing.look);
+                view.not_before = now.saturating_add(timing.look.initial);
                 return Vec::new();
             }
             Err(error) => error,
@@ -331,7 +338,8 @@ impl<T: Clone> Fleet<T> {
         {
             refused = Some(Failure::Cloud(cloud.clone()));
         }
-        view.pause(error, timing, &mut self.random, now);
+        let pace = (timing.of(verb), timing.least(&error));
+        view.pause(error, pace, &mut self.random, now);
         let Some(failure) = refused else { return Vec::new() };
         life.record.goal = Goal::Gone;
         self.unsaved.push(token.clone());
@@ -352,13 +360,16 @@ impl<T: Clone> Fleet<T> {
         for life in self.lives.values_mut().filter(asked) {
             life.view.busy = false;
             match seen {
-                Err(error) => life.view.pause(error.clone(), timing, &mut self.random, now),
+                Err(error) => {
+                    let pace = (&timing.read, timing.least(error));
+                    life.view.pause(error.clone(), pace, &mut self.random, now);
+                }
                 Ok(enis) => {
                     let eni = enis.iter().find(|eni| life.record.id() == Some(&eni.id));
                     life.view.see(eni.cloned(), begun);
-                    let wait = timing.look.saturating_mul(1 << life.view.looks.min(8));
+                    let wait = timing.look.pause(life.view.looks, Duration::ZERO, &mut self.random);
                     life.view.looks = life.view.looks.saturating_add(1);
-                    life.view.not_before = now.saturating_add(wait.min(timing.look_at_most));
+                    life.view.not_before = now.saturating_add(wait);
                 }
             }
         }
@@ -398,11 +409,16 @@ impl View {
         self.trouble = None;
     }
 
-    fn pause(&mut self, error: CallError, timing: &Timing, random: &mut Random, now: Duration) {
-        let wait = timing.retry.saturating_mul(1 << self.tries.min(16)).min(timing.retry_at_most);
-        let least = if error.is_throttled() { timing.throttled } else { Duration::ZERO };
+    fn pause(
+        &mut self,
+        error: CallError,
+        (pace, least): (&Pace, Duration),
+        random: &mut Random,
+        now: Duration,
+    ) {
+        let wait = pace.pause(self.tries, least, random);
         self.tries = self.tries.saturating_add(1);
-        self.not_before = now.saturating_add(random.jitter(wait.max(least)));
+        self.not_before = now.saturating_add(wait);
         self.trouble = Some(error);
     }
 }

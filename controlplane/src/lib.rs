@@ -11,6 +11,7 @@ mod controller;
 mod eni;
 mod fleet;
 mod life;
+mod pace;
 mod pod_networking;
 mod random;
 #[cfg(any(test, feature = "simulation"))]
@@ -25,6 +26,7 @@ pub use controller::{
 pub use eni::{Binding, Eni, EniSpec, Goal, Kind, Stage, TOKEN_TAG};
 pub use fleet::{Fleet, FleetSettings, Notice, Steps};
 pub use life::{Action, Creation, Failure, Seen, Timing, View, first_v6, is_final, next};
+pub use pace::Pace;
 pub use pod_networking::{Allocation, Attachment, Defaults, NotReady, PodNetworking};
 pub use random::Random;
 pub use vswitches::{Exhausted, NoVSwitch, Room, VSwitches};

@@ -9,6 +9,7 @@ use model::{EniId, InstanceId, IpPair};
 
 use crate::call::{CallError, Verb};
 use crate::eni::{Binding, Eni, Goal, Kind, Stage};
+use crate::pace::Pace;
 
 /// What was observed of an ENI since the process started. A restart forgets it, and the life goes
 /// on from the record alone.
@@ -129,16 +130,40 @@ pub struct Timing {
     pub resend: Duration,
     /// A detach that sticks is sent again after this.
     pub stuck: Duration,
-    /// The first look after a change; the next ones come later and later.
-    pub look: Duration,
-    /// The longest time between two looks.
-    pub look_at_most: Duration,
-    /// The first repetition of a call that failed; the next ones come later and later.
-    pub retry: Duration,
-    /// The longest time between two repetitions.
-    pub retry_at_most: Duration,
+    /// Looks after a change.
+    pub look: Pace,
+    /// A look that failed.
+    pub read: Pace,
+    /// A Create that failed.
+    pub create: Pace,
+    /// An Attach or Detach that failed.
+    pub change: Pace,
+    /// A Delete that failed.
+    pub delete: Pace,
+    /// An Assign or Unassign that failed.
+    pub addresses: Pace,
     /// A throttled call rests at least this long.
     pub throttled: Duration,
+}
+
+/// A call that failed, unless `backoff_override` says otherwise.
+const RETRY: Pace =
+    Pace::doubling(Duration::from_millis(400), Duration::from_secs(25)).with_jitter(50);
+
+impl Timing {
+    /// For which pause a change that failed is.
+    pub(crate) const fn of(&self, verb: Verb) -> &Pace {
+        match verb {
+            Verb::Attach | Verb::Detach => &self.change,
+            Verb::Delete => &self.delete,
+        }
+    }
+
+    /// The least pause after an error: as long as the cloud says, and a while when it throttles.
+    pub fn least(&self, error: &CallError) -> Duration {
+        let throttled = if error.is_throttled() { self.throttled } else { Duration::ZERO };
+        throttled.max(error.retry_after().unwrap_or_default())
+    }
 }
 
 impl Default for Timing {
@@ -147,10 +172,12 @@ impl Default for Timing {
             lag: Duration::from_mins(1),
             resend: Duration::from_secs(5),
             stuck: Duration::from_secs(30),
-            look: Duration::from_millis(300),
-            look_at_most: Duration::from_secs(3),
-            retry: Duration::from_millis(500),
-            retry_at_most: Duration::from_secs(30),
+            look: Pace::doubling(Duration::from_millis(300), Duration::from_secs(3)),
+            read: RETRY,
+            create: RETRY,
+            change: RETRY,
+            delete: RETRY,
+            addresses: RETRY,
             throttled: Duration::from_secs(2),
         }
     }

@@ -34,9 +34,10 @@ impl Random {
         ClientToken::from(Uuid::from_u64_pair(self.next(), self.next()))
     }
 
-    /// 75 % to 125 % of `duration`, so that many who failed together do not return together.
-    pub fn jitter(&mut self, duration: Duration) -> Duration {
-        let percent = u32::try_from(self.next() % 51).unwrap_or(25).saturating_add(75);
+    /// `duration` and up to so many hundredths of it more, so that many who failed together do not
+    /// return together.
+    pub fn stretch(&mut self, duration: Duration, percent: u32) -> Duration {
+        let percent = self.below(percent.saturating_add(1)).saturating_add(100);
         duration.saturating_mul(percent) / 100
     }
 }
@@ -46,10 +47,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jitter_stays_within_a_quarter() {
+    fn a_stretch_stays_within_its_share() {
         let mut random = Random::new(7);
         let all: Vec<_> =
-            (0..1000).map(|_| random.jitter(Duration::from_secs(1)).as_millis()).collect();
-        assert_eq!((all.iter().min(), all.iter().max()), (Some(&750), Some(&1250)));
+            (0..1000).map(|_| random.stretch(Duration::from_secs(1), 50).as_millis()).collect();
+        assert_eq!((all.iter().min(), all.iter().max()), (Some(&1000), Some(&1500)));
     }
 }

@@ -8,6 +8,7 @@ use ipnetwork::IpNetwork;
 use model::{SelectionPolicy, VSwitch, VSwitchId, ZoneId, choose};
 
 use crate::call::CallError;
+use crate::pace::Pace;
 use crate::random::Random;
 
 /// What is known counts so long; free addresses come and go.
@@ -16,10 +17,8 @@ const FRESH: Duration = Duration::from_mins(10);
 const FRESH_EMPTY: Duration = Duration::from_secs(15);
 /// A vSwitch that the cloud called exhausted is left alone for this long.
 const BLOCK: Duration = Duration::from_mins(1);
-/// The first repetition of a look that failed.
-const RETRY: Duration = Duration::from_secs(1);
-/// The longest time between two repetitions.
-const RETRY_AT_MOST: Duration = Duration::from_secs(30);
+/// A look that failed is repeated.
+const RETRY: Pace = Pace::doubling(Duration::from_secs(1), Duration::from_secs(25)).with_jitter(50);
 
 /// vSwitches, by id.
 #[derive(Debug, Clone)]
@@ -155,9 +154,9 @@ impl VSwitches {
                 (known.tries, known.trouble) = (0, None);
             }
             Err(error) => {
-                let wait = RETRY.saturating_mul(1 << known.tries.min(8)).min(RETRY_AT_MOST);
+                let least = error.retry_after().unwrap_or_default();
+                known.not_before = now + RETRY.pause(known.tries, least, &mut self.random);
                 known.tries = known.tries.saturating_add(1);
-                known.not_before = now + self.random.jitter(wait);
                 known.trouble = Some(error);
             }
         }

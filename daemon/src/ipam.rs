@@ -16,6 +16,7 @@ mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -33,8 +33,10 @@ const CALL: Duration = Duration::from_secs(8);
 const LINK: Duration = Duration::from_secs(30);
 /// Between two looks whether all is done at the stop.
 const STOPPING: Duration = Duration::from_millis(10);
-/// Calls in flight.
+/// Calls in flight that bring something.
 const IN_FLIGHT: usize = 16;
+/// Calls in flight that give back or clean up: they never keep the others from beginning.
+const COLLECTING: usize = 4;
 
 /// What a handle says to the task.
 #[derive(Debug)]
@@ -86,10 +88,21 @@ pub(super) struct Hands<E> {
     cloud: Arc<E>,
     links: Arc<dyn Links>,
     permits: Arc<Semaphore>,
+    collecting: Arc<Semaphore>,
     /// One clone for every effect and transaction that is not done.
     in_flight: Arc<()>,
     /// Weak, for the task ends with the last handle, and not with itself.
     messages: mpsc::WeakUnboundedSender<Message>,
+}
+
+/// For what effects are carried out.
+#[derive(Debug, Clone)]
+struct Errand {
+    instance: InstanceId,
+    /// When they were handed out.
+    begun: Duration,
+    /// Whether a pod waits.
+    waiting: bool,
 }
 
 impl<E> Clone for Hands<E> {
@@ -98,6 +111,7 @@ impl<E> Clone for Hands<E> {
             cloud: Arc::clone(&self.cloud),
             links: Arc::clone(&self.links),
             permits: Arc::clone(&self.permits),
+            collecting: Arc::clone(&self.collecting),
             in_flight: Arc::clone(&self.in_flight),
             messages: self.messages.clone(),
         }
@@ -110,8 +124,9 @@ impl<E> Hands<E> {
         links: Arc<dyn Links>,
         messages: mpsc::WeakUnboundedSender<Message>,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(IN_FLIGHT));
-        Self { cloud, links, permits, in_flight: Arc::new(()), messages }
+        let [permits, collecting] =
+            [IN_FLIGHT, COLLECTING].map(|most| Arc::new(Semaphore::new(most)));
+        Self { cloud, links, permits, collecting, in_flight: Arc::new(()), messages }
     }
 
     /// Every effect has a clone of the hands until its outcome is sent.
@@ -248,9 +263,11 @@ impl<E: Ecs> Driver<E> {
             self.checkpoint.note(notes);
             pass(point);
         }
-        let (hands, instance) = (self.hands.clone(), self.instance.clone());
+        let hands = self.hands.clone();
+        let waiting = self.state.has_waiters();
+        let errand = Errand { instance: self.instance.clone(), begun, waiting };
         if writes.is_empty() {
-            hands.begin(effects, &instance, begun);
+            hands.begin(effects, &errand);
             return;
         }
         let point = written_point(&writes);
@@ -260,7 +277,7 @@ impl<E: Ecs> Driver<E> {
             match written.await {
                 Ok(()) => {
                     pass(point);
-                    hands.begin(effects, &instance, begun);
+                    hands.begin(effects, &errand);
                 }
                 Err(error) => hands.not_written(effects, &error, begun),
             }
@@ -270,16 +287,16 @@ impl<E: Ecs> Driver<E> {
 
 impl<E: Ecs> Hands<E> {
     /// What had to be durable is: the effects begin, each by itself.
-    fn begin(&self, effects: Vec<Effect>, instance: &InstanceId, begun: Duration) {
+    fn begin(&self, effects: Vec<Effect>, errand: &Errand) {
         for effect in effects {
             if let Effect::Released(ticket) = effect {
                 self.send(Message::Released(ticket, Ok(())));
                 continue;
             }
-            let (hands, instance) = (self.clone(), instance.clone());
+            let (hands, errand) = (self.clone(), errand.clone());
             tokio::spawn(async move {
-                if let Some(told) = hands.perform(effect, &instance).await {
-                    hands.send(Message::Event(Event::Told { begun, told }));
+                if let Some(told) = hands.perform(effect, &errand).await {
+                    hands.send(Message::Event(Event::Told { begun: errand.begun, told }));
                 }
             });
         }
@@ -300,13 +317,16 @@ impl<E: Ecs> Hands<E> {
         self.send(Message::Event(Event::Unwritten { begun, effects, error }));
     }
 
-    async fn perform(&self, effect: Effect, instance: &InstanceId) -> Option<Told> {
+    async fn perform(&self, effect: Effect, errand: &Errand) -> Option<Told> {
         match effect {
             Effect::Ask(ask) => {
+                let priority = ask.priority(errand.waiting);
+                let permits =
+                    if priority == Priority::Collection { &self.collecting } else { &self.permits };
                 // Closed never: the semaphore lives as long as we do.
-                let _permit = self.permits.acquire().await.ok()?;
-                let options = CallOptions::new(Priority::Pod, Instant::now() + CALL);
-                let told = self.ask(ask, instance, options).await;
+                let _permit = permits.acquire().await.ok()?;
+                let options = CallOptions::new(priority, Instant::now() + CALL);
+                let told = self.ask(ask, &errand.instance, options).await;
                 pass(asked_point(&told));
                 Some(told)
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use cloud::{ClientToken, Meaning, Thing};
+use cloud::{ClientToken, Meaning, Priority, Thing};
 use controlplane::{Answer, Call, CallError, Verb};
 use ipnetwork::IpNetwork;
 use model::{EniId, IpPair, SandboxKey, VSwitch, VSwitchId};
@@ -151,6 +151,20 @@ impl Effect {
 }
 
 impl Ask {
+    /// Who goes first when the budget of an action is short; `waiting` if a pod waits.
+    pub(crate) fn priority(&self, waiting: bool) -> Priority {
+        let ahead = if waiting { Priority::Pod } else { Priority::WarmPool };
+        match self {
+            Self::Eni(Whose::Orphans, _) | Self::Tagged(_) | Self::Unassign { .. } => {
+                Priority::Collection
+            }
+            Self::Eni(_, Call::Change(_, change)) if change.verb() != Verb::Attach => {
+                Priority::Collection
+            }
+            Self::Eni(..) | Self::Instance | Self::VSwitch(_) | Self::Assign { .. } => ahead,
+        }
+    }
+
     fn undone(self, error: CallError) -> Told {
         match self {
             Self::Eni(whose, call) => Told::Eni(whose, call.unsent(error)),

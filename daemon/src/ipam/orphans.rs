@@ -109,7 +109,7 @@ impl Orphans {
     ) {
         self.busy = false;
         let Ok(enis) = result else {
-            self.due = now + self.random.jitter(RETRY);
+            self.due = now + self.random.stretch(RETRY, 50);
             return;
         };
         let lost: Vec<_> =

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use controlplane::{
-    ControllerSettings, Defaults, FleetSettings, Owner, PodRequest, Random, Timing, VSwitches,
+    ControllerSettings, Defaults, FleetSettings, Owner, PodRequest, Random, VSwitches,
 };
 use model::{Capacity, IpPair, SandboxKey, VSwitchId};
 
@@ -12,7 +12,7 @@ use super::event::{Ask, Effect, Event, Outcome, Ticket, Told, Whose};
 use super::members::{self, Members};
 use super::orphans::{self, Orphans};
 use super::pool::{self, Pool, Settings, Tag, TagRules};
-use super::{AllocError, Options, Request, Want};
+use super::{AllocError, Options, Request, Want, timing};
 use crate::checkpoint::Contents;
 use crate::config::Config;
 
@@ -112,6 +112,11 @@ impl State {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Whether a pod waits for an address.
+    pub(crate) fn has_waiters(&self) -> bool {
+        self.pool.waiting() + self.members.waiting() > 0
     }
 
     fn take(&mut self, event: Event, now: Duration, out: &mut Outcome) {
@@ -311,7 +316,7 @@ fn settings(options: &Options, boot_id: String) -> Settings {
         resource_group: config.resource_group.clone(),
         source_dest_check: config.source_dest_check,
         boot_id,
-        timing: Timing::default(),
+        timing: timing::of_enis(config),
     }
 }
 
@@ -347,7 +352,10 @@ fn orphan_settings(options: &Options, settings: &Settings) -> orphans::Settings 
 
 fn member_settings(options: &Options, settings: &Settings) -> ControllerSettings {
     ControllerSettings {
-        fleet: FleetSettings { instance: settings.instance.clone(), timing: settings.timing },
+        fleet: FleetSettings {
+            instance: settings.instance.clone(),
+            timing: timing::of_members(&options.config),
+        },
         zone: settings.zone.clone(),
         stack: settings.stack,
         trunking: settings.trunking,

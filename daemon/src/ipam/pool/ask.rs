@@ -14,10 +14,6 @@ use crate::checkpoint::{AssignRecord, Change};
 use crate::ipam::event::{Ask, Effect, Outcome};
 use crate::ipam::lot::Lot;
 
-/// The first repetition of a call that failed.
-const RETRY: Duration = Duration::from_millis(500);
-/// The longest time between two repetitions.
-const RETRY_AT_MOST: Duration = Duration::from_secs(30);
 /// After a refusal that repetition does not help against.
 const PAUSE: Duration = Duration::from_secs(30);
 
@@ -88,11 +84,11 @@ impl Pool {
         out: &mut Outcome,
     ) {
         let Some(port) = self.ports.get_mut(token) else { return };
-        let wait = RETRY.saturating_mul(1 << port.asking.tries.min(10)).min(RETRY_AT_MOST);
-        let throttled = self.settings.timing.throttled;
-        let least = if error.is_throttled() { throttled } else { Duration::ZERO };
+        let timing = &self.settings.timing;
+        let wait =
+            timing.addresses.pause(port.asking.tries, timing.least(&error), &mut self.random);
         port.asking.tries = port.asking.tries.saturating_add(1);
-        port.asking.not_before = now + self.random.jitter(wait.max(least));
+        port.asking.not_before = now + wait;
         port.asking.trouble = Some(error.clone());
         let CallError::Cloud(error) = error else {
             // Nothing was sent, for it is not on the disk: it is intended anew.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cloud::{ClientToken, EniKind, EniStatus};
 use controlplane::{
-    Binding, CallError, Eni, EniSpec, Goal, Kind, Random, Stage, TOKEN_TAG, VSwitches,
+    Binding, CallError, Eni, EniSpec, Goal, Kind, Pace, Random, Stage, TOKEN_TAG, VSwitches,
 };
 use ipnetwork::IpNetwork;
 use model::{EniId, IpPair, IpStack};
@@ -24,10 +24,10 @@ use crate::ipam::event::{Ask, Effect, Outcome};
 const CALM: Duration = Duration::from_hours(6);
 /// An ENI that was not found is looked for again after this.
 const MISSING: Duration = Duration::from_secs(3);
-/// The first repetition of a read that failed.
-const RETRY: Duration = Duration::from_secs(1);
-/// The longest time between two repetitions.
-const RETRY_AT_MOST: Duration = Duration::from_secs(30);
+/// A vSwitch that must be known before an ENI can be taken over is waited for.
+const AGAIN: Duration = Duration::from_secs(1);
+/// A read that failed is repeated.
+const RETRY: Pace = Pace::doubling(Duration::from_secs(1), Duration::from_secs(25)).with_jitter(50);
 
 /// When the cloud was read, and when it is to be again.
 #[derive(Debug, Clone)]
@@ -84,9 +84,9 @@ impl Truth {
     }
 
     fn failed(&mut self, error: CallError, random: &mut Random, now: Duration) {
-        let wait = RETRY.saturating_mul(1 << self.tries.min(8)).min(RETRY_AT_MOST);
+        let least = error.retry_after().unwrap_or_default();
+        self.not_before = now + RETRY.pause(self.tries, least, random);
         self.tries = self.tries.saturating_add(1);
-        self.not_before = now + random.jitter(wait);
         self.trouble = Some(error);
     }
 
@@ -242,7 +242,7 @@ impl Pool {
         }
         vswitches.watch([&eni.vswitch]);
         let Some(vswitch) = vswitches.get(&eni.vswitch).cloned() else {
-            self.truth.want(now + RETRY);
+            self.truth.want(now + AGAIN);
             return true;
         };
         let (Ok(gateway), Ok(number)) = (self.gateway(&vswitch), self.free_number()) else {
