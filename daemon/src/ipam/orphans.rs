@@ -82,21 +82,13 @@ impl Orphans {
         let steps = self.fleet.advance(now);
         let calls = steps.calls.into_iter();
         out.effects.extend(calls.map(|call| Effect::Ask(Ask::Eni(Whose::Orphans, call))));
-        self.notice(&steps.notices);
-    }
-
-    fn notice(&self, notices: &[Notice]) {
-        for notice in notices {
-            if let Notice::Gone(token) = notice {
-                tracing::info!(%token, "an ENI that was in no record is gone");
-            }
-        }
+        tell(&steps.notices);
     }
 
     /// The cloud's answer for one ENI's life.
     pub(crate) fn answer(&mut self, answer: Answer, begun: Duration, now: Duration) {
         let notices = self.fleet.answer(answer, begun, now);
-        self.notice(&notices);
+        tell(&notices);
     }
 
     /// The cloud's list of ENIs with our tags; `known` says which of them are in a record.
@@ -196,6 +188,14 @@ impl Orphans {
     pub(crate) fn wake(&self, now: Duration) -> Option<Duration> {
         let look = (!self.busy).then_some(self.due);
         self.fleet.wake(now).into_iter().chain(look).min()
+    }
+}
+
+fn tell(notices: &[Notice]) {
+    for notice in notices {
+        if let Notice::Gone(token) = notice {
+            tracing::info!(%token, "an ENI that was in no record is gone");
+        }
     }
 }
 
