@@ -15,6 +15,8 @@ use tokio::time::Instant;
 use self::first_of::FirstOf;
 pub(crate) use self::keys::Keys;
 pub use self::ram_role::RamRole;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::token_file::decode;
 pub use self::token_file::{TokenFile, TokenFileFault, TokenFileField};
 use crate::{Metadata, MetadataError};
 

@@ -18,6 +18,9 @@ mod eni;
 mod error;
 #[cfg(test)]
 mod fixture;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod limit;
 mod metadata;

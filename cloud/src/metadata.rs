@@ -1,20 +1,20 @@
 //! The instance metadata service: what a virtual machine can ask about itself. A hint, not a
 //! proof: it lags behind the API.
 
+pub(crate) mod text;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
-use jiff::Timestamp;
 use model::{EniId, InstanceId, InstanceTypeId, Mac, RegionId, VSwitchId, VpcId, ZoneId};
 use reqwest::{Method, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
-use crate::answer::from_json;
+use self::text::RoleCredentials;
 use crate::patience::{Patience, Repeat};
 use crate::{EndpointError, SetupError, Transport, TransportKind, endpoint, http};
 
@@ -88,24 +88,6 @@ pub struct EniFacts {
     pub v6_block: Option<IpNetwork>,
 }
 
-/// Keys of the instance's role.
-#[derive(Debug)]
-pub(crate) struct RoleCredentials {
-    pub(crate) id: String,
-    pub(crate) secret: SecretString,
-    pub(crate) token: SecretString,
-    pub(crate) expires: Timestamp,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct WireCredentials {
-    access_key_id: String,
-    access_key_secret: SecretString,
-    security_token: SecretString,
-    expiration: Timestamp,
-}
-
 /// Why the metadata service gave no fact.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MetadataError {
@@ -171,7 +153,7 @@ impl Metadata {
     pub async fn macs(&self, deadline: Instant) -> Result<Vec<Mac>, MetadataError> {
         let path = "network/interfaces/macs/".to_owned();
         let text = self.fact(path.clone(), deadline).await?;
-        list(&path, &text.replace('/', " "))
+        text::list(&path, &text.replace('/', " "))
     }
 
     /// What the ENI with this address is.
@@ -200,29 +182,18 @@ impl Metadata {
         let role = self.id(roles.clone(), deadline).await?;
         let path = format!("{roles}{role}");
         let text = self.fact(path.clone(), deadline).await?;
-        let wire: WireCredentials = from_json(text.as_bytes()).map_err(|reason| {
-            // The answer holds secrets: it is not shown.
-            MetadataError::Garbage { path, reason, body: "[redacted]".to_owned() }
-        })?;
-        let (id, secret) = (wire.access_key_id, wire.access_key_secret);
-        let (token, expires) = (wire.security_token, wire.expiration);
-        Ok(RoleCredentials { id, secret, token, expires })
+        text::role(&path, &text)
     }
 
     /// A name: one word.
     async fn id(&self, path: String, deadline: Instant) -> Result<String, MetadataError> {
         let text = self.fact(path.clone(), deadline).await?;
-        let word = text.lines().next().unwrap_or_default().trim();
-        let clean = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if word.is_empty() || !word.chars().all(clean) {
-            return Err(garbage(&path, "not a name", &text));
-        }
-        Ok(word.to_owned())
+        text::name(&path, &text)
     }
 
     async fn value<T: FromStr>(&self, path: String, deadline: Instant) -> Result<T, MetadataError> {
         let text = self.fact(path.clone(), deadline).await?;
-        parse(&path, text.trim())
+        text::value(&path, &text)
     }
 
     /// A value that may not be there: not found, or empty.
@@ -232,8 +203,7 @@ impl Metadata {
         deadline: Instant,
     ) -> Result<Option<T>, MetadataError> {
         match self.fact(path.clone(), deadline).await {
-            Ok(text) if text.trim().is_empty() => Ok(None),
-            Ok(text) => parse(&path, text.trim()).map(Some),
+            Ok(text) => text::maybe(&path, &text),
             Err(MetadataError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -245,7 +215,7 @@ impl Metadata {
         deadline: Instant,
     ) -> Result<Vec<T>, MetadataError> {
         match self.fact(path.clone(), deadline).await {
-            Ok(text) => list(&path, &text),
+            Ok(text) => text::list(&path, &text),
             Err(MetadataError::NotFound { .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
@@ -293,11 +263,7 @@ impl Metadata {
         let url = format!("{}{TOKEN_PATH}", self.base);
         let request = self.http.request(Method::PUT, url).header(TTL_HEADER, TOKEN_LIFE.as_secs());
         let text = send(request, TOKEN_PATH, deadline).await?;
-        let word = text.trim();
-        if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(garbage(TOKEN_PATH, "not a token", &text));
-        }
-        let value = SecretString::from(word);
+        let value = text::token(TOKEN_PATH, &text)?;
         let token = Token { value: value.clone(), until: Instant::now() + TOKEN_LIFE / 2 };
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
         Ok(value)
@@ -344,23 +310,6 @@ async fn send(
         StatusCode::NOT_FOUND => Err(MetadataError::NotFound { path }),
         _ => Err(MetadataError::Status { path, status: status.as_u16() }),
     }
-}
-
-fn garbage(path: &str, reason: &str, body: &str) -> MetadataError {
-    let (path, reason) = (path.to_owned(), reason.to_owned());
-    MetadataError::Garbage { path, reason, body: http::clip(body.as_bytes()) }
-}
-
-fn parse<T: FromStr>(path: &str, text: &str) -> Result<T, MetadataError> {
-    let kind = std::any::type_name::<T>().rsplit("::").next().unwrap_or_default();
-    text.parse().map_err(|_wrong| garbage(path, &format!("not of type {kind}"), text))
-}
-
-/// The service writes lists in three ways: `["a","b"]`, `[a,b]` and a line each.
-fn list<T: FromStr>(path: &str, text: &str) -> Result<Vec<T>, MetadataError> {
-    let between = |c: char| c.is_whitespace() || "[]\",".contains(c);
-    let words = text.split(between).filter(|word| !word.is_empty());
-    words.map(|word| parse(path, word)).collect()
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ mod agent;
 mod conf;
 mod env;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod log;
 mod namespace;
 mod result;

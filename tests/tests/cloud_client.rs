@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloud::{
-    AddressRequest, AssignAddresses, AttachEni, CallOptions, Client, ClientOptions, ClientToken,
-    CreateEni, Credentials, DetachEni, Ecs as _, EndpointOptions, Endpoints, Eni, EniFilter,
-    EniKind, EniStatus, Meaning, Metadata, NewEni, Outcome, Priority, RateLimits,
+    AddressRequest, AssignAddresses, AssignPrefixes, AttachEni, CallOptions, Client, ClientOptions,
+    ClientToken, CreateEni, Credentials, DetachEni, Ecs as _, EndpointOptions, Endpoints, Eni,
+    EniFilter, EniKind, EniStatus, Meaning, Metadata, NewEni, Outcome, Priority, RateLimits,
 };
 use model::{
     EniId, InstanceId, InstanceTypeId, RegionId, SecurityGroupId, VSwitchId, VpcId, ZoneId,
@@ -233,6 +233,36 @@ async fn a_member_has_its_vlan_on_its_trunk() {
         EniFilter { kind: Some(EniKind::Member), ..EniFilter::instance(lab.instance.clone()) };
     let members = client.describe_enis(&filter, soon()).await.unwrap();
     assert_eq!(members, [member]);
+    lab.ecs.stop().await;
+}
+
+#[tokio::test]
+async fn prefixes_are_given_and_taken_of_both_families() {
+    let lab = Lab::new().await;
+    let client = lab.with_key();
+    let request = CreateEni {
+        secondary_v4: 0,
+        v6: 0,
+        v4_prefixes: 1,
+        v6_prefixes: 1,
+        ..eni(NewEni::Secondary)
+    };
+    let created = client.create_eni(&request, soon()).await.unwrap();
+    assert_eq!((created.v4_prefixes.len(), created.v6_prefixes.len()), (1, 1), "{created:?}");
+    assert_eq!((created.v4_prefixes[0].prefix(), created.v6_prefixes[0].prefix()), (28, 80));
+    assert_eq!((created.v4.len(), created.v6.len()), (1, 0), "no address of a prefix is listed");
+
+    let id = &created.id;
+    let more = |count| AssignPrefixes { token: token(), eni: id.clone(), count };
+    let request = more(2);
+    let v4 = client.assign_v4_prefixes(&request, soon()).await.unwrap();
+    assert_eq!(client.assign_v4_prefixes(&request, soon()).await.unwrap(), v4, "one token");
+    let v6 = client.assign_v6_prefixes(&more(1), soon()).await.unwrap();
+    assert_eq!((v4.len(), v6.len()), (2, 1));
+    client.unassign_v4_prefixes(id, &v4, soon()).await.unwrap();
+    client.unassign_v6_prefixes(id, &v6, soon()).await.unwrap();
+    let rest = until(&client, id, EniStatus::Available).await;
+    assert_eq!((rest.v4_prefixes, rest.v6_prefixes), (created.v4_prefixes, created.v6_prefixes));
     lab.ecs.stop().await;
 }
 

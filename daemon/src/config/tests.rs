@@ -244,3 +244,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_kept_corpus_of_the_fuzzer_is_taken_or_refused() {
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/eni_conf");
+    let files: Vec<_> = std::fs::read_dir(kept).unwrap().map(Result::unwrap).collect();
+    assert!(files.len() >= 5, "{kept} has only {} inputs", files.len());
+    let start = parse(r#"{"security_group": "sg-1"}"#).unwrap().0;
+    for file in files {
+        // As the fuzzer does: it gets no text that is not UTF-8.
+        let text = String::from_utf8(std::fs::read(file.path()).unwrap()).unwrap();
+        match parse(&text) {
+            Ok((config, _)) => drop(start.changes(&config)),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+}
