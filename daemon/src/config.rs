@@ -61,7 +61,7 @@ pub struct Config {
     pub source_dest_check: bool,
     /// `min_pool_size` and `max_pool_size`.
     pub idle: IdleRange,
-    /// `ip_warm_up_size`: idle addresses that a new node asks for once.
+    /// `ip_warm_up_size`: addresses that a new node asks for once.
     pub warm_up: u32,
     /// `idle_ip_reclaim_*`; `None` when `idle_ip_reclaim_after` is absent.
     pub reclaim: Option<IdleReclaim>,

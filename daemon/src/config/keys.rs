@@ -42,7 +42,7 @@ The directory is looked at every two seconds, also where a ConfigMap is mounted,
 while the daemon runs: what is made, asked for and given back from then on follows the new value, and ENIs that are there keep what they have. `restart` waits for the daemon's
 next start, which disturbs no pod; a warning and `terwayctl status` name such keys until then. `-` has no effect. PodNetworkings are taken up live. A bad file changes nothing:
 an error names file, key, value and rule, and `terwayctl status` shows it until it is corrected.
-Not built yet is what `eni_tag_filter`, `eni_tag_block_list`, `ip_warm_up_size`, `idle_ip_reclaim_*`, `min_eni`, `eni_cap_*`, `eni_selection_policy`, `*_prefix*` and `backoff_override` mean.
+Not built yet is what `backoff_override` means.
 
 | key | type | default | taken up | meaning |
 |---|---|---|---|---|

@@ -209,7 +209,7 @@ impl Raw {
         let (warm_up, max) = (self.ip_warm_up_size, self.max_pool_size);
         if warm_up > max {
             let what = format!(
-                "{warm_up} is above max_pool_size, which is {max}: what is not used by then goes back after it"
+                "{warm_up} is above max_pool_size, which is {max}: so many are asked for, and no more"
             );
             remarks.push(Remark::Odd { key: "ip_warm_up_size".to_owned(), what });
         }

@@ -170,7 +170,7 @@ pub(super) const KEYS: [Key; 49] = [
         "number of addresses",
         "0",
         restart(|c| text(c.warm_up), |to, from| to.warm_up = from.warm_up),
-        "Idle addresses that a new node asks for once, before its first pods. Above `max_pool_size` it is remarked upon: what is idle above that goes back.",
+        "Addresses that a new node asks for once, idle or in use; at most `max_pool_size`, and above it a remark.",
     ),
     key(
         "idle_ip_reclaim_after",
@@ -205,7 +205,7 @@ pub(super) const KEYS: [Key; 49] = [
         "number of ENIs",
         "0",
         live(|c| text(c.min_enis)),
-        "At least as many secondary ENIs are kept, with all their addresses. At most `max_eni`.",
+        "At least as many secondary ENIs are kept, used or not. At most `max_eni`.",
     ),
     key(
         "max_eni",
@@ -254,21 +254,21 @@ pub(super) const KEYS: [Key; 49] = [
         "boolean",
         "false",
         restart(|c| text(c.prefixes.is_some()), keep_prefixing),
-        "Ask for prefixes (/28, /80) instead of single addresses. Pool sizes still count addresses.",
+        "Ask for prefixes (/28, /80) instead of single addresses, which come where a vSwitch has no prefix left. Pool sizes still count addresses.",
     ),
     key(
         "ipv4_prefix_count",
         "number of prefixes",
         "0",
         live(|c| text_of(c.prefixes.map(|it| it.v4))),
-        "Prefixes /28 of the node. Needs `enable_ip_prefix`.",
+        "Prefixes /28 that the node keeps, used or not. Needs `enable_ip_prefix`; more come with demand.",
     ),
     key(
         "ipv6_prefix_count",
         "0 or 1",
         "0",
         live(|c| text_of(c.prefixes.map(|it| it.v6))),
-        "Prefixes /80 of an ENI, with `ip_stack` `ipv6`; with `dual` each ENI gets one. Needs `enable_ip_prefix`.",
+        "Prefixes /80 that the node keeps, used or not; with `dual` each ENI gets one. Needs `enable_ip_prefix`.",
     ),
     key(
         "rate_limit",

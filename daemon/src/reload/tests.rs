@@ -116,6 +116,19 @@ async fn a_bad_file_is_refused_and_a_good_one_after_it_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_file_that_is_being_written_is_not_read_by_halves() {
+    let mut node = Node::start(&conf(""));
+    tokio::time::sleep(PERIOD / 2).await;
+    node.write("{");
+    tokio::time::sleep(PERIOD).await;
+    node.write(&conf(r#""max_pool_size": 3,"#));
+    assert!(node.judged().await.refused.is_none());
+    assert_eq!(node.taken().unwrap().config.idle.max(), 3);
+    let text = node.metrics.text();
+    assert!(text.contains("terway_config_reloads_total{result=\"refused\"} 0"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_configmap_s_swap_of_a_link_is_seen() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);

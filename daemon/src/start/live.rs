@@ -53,3 +53,28 @@ pub(super) fn credentials(config: &Config, metadata: Arc<Metadata>) -> Credentia
 pub(super) fn rate_limits(config: &Config) -> RateLimits {
     config.rate_limit.iter().map(|(action, limit)| (*action, *limit)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_first_credentials_that_are_configured_sign() {
+        let metadata = Arc::new(Metadata::new("http://127.0.0.1:9").unwrap());
+        let signs = |keys: &str| {
+            let conf = format!(r#"{{"security_group": "sg-1" {keys}}}"#);
+            let (config, _) = Config::parse(&conf, Path::new("eni_conf")).unwrap();
+            credentials(&config, Arc::clone(&metadata))
+        };
+        let (key, file) =
+            (r#", "access_key": "AK", "access_secret": "s""#, r#", "credential_path": "/t""#);
+        let found = signs(&format!("{key}{file}"));
+        assert!(matches!(&found, Credentials::AccessKey(key) if key.id == "AK"), "{found:?}");
+        let found = signs(file);
+        assert!(matches!(found, Credentials::FirstOf(_)), "{found:?}");
+        let found = signs("");
+        assert!(matches!(found, Credentials::RamRole(_)), "{found:?}");
+    }
+}
