@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Result;
+use ipnetwork::IpNetwork;
 use serde_json::Value;
 use tokio::time;
 
@@ -132,8 +133,14 @@ fn disagreements(eni: &Value, cloud: &[EniDump]) -> Vec<String> {
             _ => certain.extend(addresses(slot)),
         }
     }
+    let delegated = |address: &&IpAddr| {
+        let v4 = there.v4_prefixes.iter().copied().map(IpNetwork::V4);
+        let v6 = there.v6_prefixes.iter().copied().map(IpNetwork::V6);
+        v4.chain(v6).any(|prefix| prefix.contains(**address))
+    };
     let lost = certain
         .difference(&given)
+        .filter(|address| !delegated(address))
         .map(|address| format!("cloud: {id} has no {address}, which the daemon has"));
     let strange =
         given.iter().filter(|address| !certain.contains(address) && !possible.contains(address));
@@ -216,6 +223,12 @@ mod tests {
             let expected = format!("cloud: eni-a has {strange}, which the daemon has not");
             assert_eq!(told(&["10.0.1.1", "10.0.1.2", strange]), [expected]);
         }
+        // An address of a delegated prefix is none of its own.
+        let prefix = EniDump {
+            v4_prefixes: vec!["10.0.1.0/28".parse().unwrap()],
+            ..in_cloud(&["10.0.1.1"])
+        };
+        assert_eq!(disagreements(&shown(), &[prefix]), [""; 0]);
         assert_eq!(disagreements(&shown(), &[]), ["cloud: no eni-a, which the daemon has"]);
     }
 

@@ -33,6 +33,7 @@ pub(super) const GRAMMAR: Grammar = &[
     ("Ipv6Prefix", TEXTS),
     ("Ipv6PrefixCount", NUMBER),
     ("NetworkInterfaceName", TEXT),
+    ("NetworkInterfaceTrafficMode", TEXT),
     ("Description", TEXT),
     ("ResourceGroupId", TEXT),
     ("Tag", TAGS),
@@ -53,6 +54,9 @@ pub(super) fn run(
     let vswitch = vswitch(cloud, arguments.required("VSwitchId")?)?;
     let groups = groups(cloud, arguments, &vswitch.vpc)?;
     let kind = kind(arguments)?;
+    if let Some(mode) = arguments.text("NetworkInterfaceTrafficMode").filter(|m| *m != "Standard") {
+        return Err(Refusal::invalid("NetworkInterfaceTrafficMode", mode));
+    }
     let tags = tags(arguments)?;
     check_eni_quota(cloud)?;
     let wanted = wanted(arguments)?;

@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 use model::{EniId, InstanceId};
 use serde_json::{Value, json};
 
-use super::{NUMBER, TAGS, TEXT, TEXTS};
+use super::{FLAG, NUMBER, TAGS, TEXT, TEXTS};
 use crate::ecs::arguments::{Arguments, Grammar};
 use crate::ecs::cloud::{Answer, Cloud, Moment};
 use crate::ecs::paging::Page;
@@ -28,6 +28,7 @@ pub(super) const GRAMMAR: Grammar = &[
     ("PrivateIpAddress", TEXTS),
     ("Ipv6Address", TEXTS),
     ("ResourceGroupId", TEXT),
+    ("ServiceManaged", FLAG),
     ("Tag", TAGS),
     ("PageNumber", NUMBER),
     ("PageSize", NUMBER),
@@ -123,6 +124,8 @@ fn matches(eni: &Eni, arguments: &Arguments) -> bool {
         && any("Ipv6Address", &|asked| {
             asked.parse().is_ok_and(|asked: Ipv6Addr| eni.v6.contains(&asked))
         })
+        // Nothing here is a cloud service's own.
+        && arguments.flag("ServiceManaged") != Some(true)
         && has_tags(&eni.tags, &arguments.records("Tag"))
 }
 

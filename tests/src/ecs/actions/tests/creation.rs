@@ -67,6 +67,7 @@ fn a_create_that_the_real_api_would_refuse_is_refused() {
         (("PrimaryIpAddress", "10.0.1.7"), "InvalidVSwitchId.IpInvalid"),
         (("Tag.1.Key", "acs:own"), "InvalidTagKey.Malformed"),
         (("QueueNumber", "2"), "UnsupportedParameter"),
+        (("NetworkInterfaceTrafficMode", "HighPerformance"), "InvalidParameter"),
         (("Ipv4PrefixCount", "11"), "InvalidParam.Amount"),
         (("ClientToken", "tök"), "InvalidParameter"),
     ] {

@@ -45,6 +45,10 @@ fn describe_filters_by_everything_that_a_daemon_asks_for() {
     check(&[("Status", "Available")], &[3]);
     check(&[("VSwitchId", "vsw-a")], &[0]);
     check(&[("VpcId", "vpc-x")], &[]);
+    check(&[("ServiceManaged", "true")], &[]);
+    check(&[("ServiceManaged", "false")], &[0, 1, 2, 3]);
+    check(&[("SecurityGroupId", "sg-a"), ("VSwitchId", "vsw-b")], &[1, 2, 3]);
+    check(&[("SecurityGroupId", "sg-b")], &[]);
     check(&[("Tag.1.Key", "creator")], &[2]);
     check(&[("Tag.1.Key", "creator"), ("Tag.1.Value", "other")], &[]);
     check(&[("PrivateIpAddress.1", "10.0.2.4")], &[3]);
