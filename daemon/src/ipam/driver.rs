@@ -349,6 +349,10 @@ impl<E: Ecs> Hands<E> {
                 let users = self.users(Some(eni.clone()), addresses).await;
                 Some(Told::OrphanWitnessed { eni, result: users.map_err(|e| text(&e)) })
             }
+            Effect::Audit(addresses) => {
+                let users = self.links.users(addresses).await;
+                Some(Told::Audited(users.map_err(|e| text(&e))))
+            }
             Effect::Bury(addresses) => {
                 let buried = self.links.bury(addresses.clone()).await;
                 Some(Told::Buried(addresses, buried.map_err(|e| text(&e))))

@@ -55,6 +55,8 @@ pub(crate) enum Effect {
     Witness { port: ClientToken, eni: Option<EniId>, addresses: Vec<IpAddr> },
     /// Ask the kernel which of these addresses, of an ENI in no record, are in use.
     WitnessOrphan { eni: EniId, addresses: Vec<IpAddr> },
+    /// Ask the kernel which of these idle addresses are in use.
+    Audit(Vec<IpAddr>),
     /// Remove what is left in the kernel of addresses that have rested.
     Bury(Vec<IpPair>),
     /// Tell a caller that its release is durable.
@@ -112,6 +114,8 @@ pub(crate) enum Told {
     Witnessed { port: ClientToken, result: Result<BTreeSet<IpAddr>, String> },
     /// To [`Effect::WitnessOrphan`]: those that are in use.
     OrphanWitnessed { eni: EniId, result: Result<BTreeSet<IpAddr>, String> },
+    /// To [`Effect::Audit`]: those that are in use.
+    Audited(Result<BTreeSet<IpAddr>, String>),
     /// To [`Effect::Bury`].
     Buried(Vec<IpPair>, Result<(), String>),
 }
@@ -144,6 +148,7 @@ impl Effect {
             Self::RemoveLink(eni) => Told::LinkRemoved(eni, Err(text())),
             Self::Witness { port, .. } => Told::Witnessed { port, result: Err(text()) },
             Self::WitnessOrphan { eni, .. } => Told::OrphanWitnessed { eni, result: Err(text()) },
+            Self::Audit(_) => Told::Audited(Err(text())),
             Self::Bury(addresses) => Told::Buried(addresses, Err(text())),
             Self::Released(_) => return None,
         })
@@ -204,6 +209,7 @@ impl Told {
             | Self::LinkRemoved(..)
             | Self::Witnessed { .. }
             | Self::OrphanWitnessed { .. }
+            | Self::Audited(_)
             | Self::Buried(..) => None,
         }
     }

@@ -2,6 +2,7 @@
 //! Nothing here awaits, reads a clock or knows a socket.
 
 mod ask;
+mod audit;
 mod plan;
 mod port;
 mod prefix;
@@ -25,6 +26,7 @@ use model::{
     VSwitchId, ZoneId,
 };
 
+use super::disagreement::{Disagreement, DisagreementKind};
 use super::event::{Ask, Effect, Outcome, Ticket, Whose};
 use super::lot::{Grain, Lot};
 use super::{AllocError, Allocation, EniRecord, Uplink};
@@ -364,10 +366,15 @@ impl Pool {
 
     /// The kernel has no link of an ENI any more: it serves nobody until it has one again, and the
     /// cloud is asked whether the ENI is still here. Until then it is told once.
-    pub(crate) fn link_gone(&mut self, eni: &EniId, now: Duration) {
+    pub(crate) fn link_gone(&mut self, eni: &EniId, now: Duration, out: &mut Outcome) {
         let up = |port: &&mut Port| port.id == *eni && matches!(port.link, LinkState::Up(_));
         let Some(port) = self.ports.values_mut().find(up) else { return };
-        tracing::warn!(%eni, "the link of an ENI is gone; the cloud is asked for the ENI");
+        out.disagreements.push(Disagreement {
+            kind: DisagreementKind::LinkMissing,
+            subject: format!("ENI {eni}"),
+            ours: "attached, and its link up".to_owned(),
+            theirs: "the kernel has no link of it any more; the cloud is asked".to_owned(),
+        });
         (port.link, port.unplugged) = (LinkState::Wanted(now), Some(now));
         self.look_at(now);
     }

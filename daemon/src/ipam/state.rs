@@ -140,7 +140,7 @@ impl State {
                 self.confirm(ticket, key, deadline, now, out);
             }
             Event::Reconfigure(options) => self.reconfigure(&options),
-            Event::LinkGone(eni) => self.pool.link_gone(&eni, now),
+            Event::LinkGone(eni) => self.pool.link_gone(&eni, now, out),
             Event::Told { begun, told } => self.told(told, begun, now, out),
             Event::Unwritten { begun, effects, error } => {
                 for effect in effects {
@@ -239,6 +239,7 @@ impl State {
                 let known = |eni: &cloud::Eni| pool.knows(eni) || members.knows(eni);
                 self.orphans.looked(result, known, (begun, now), out);
             }
+            Told::Audited(result) => self.pool.audited(result, now, out),
             Told::OrphanWitnessed { eni, result } => self.orphans.witnessed(&eni, result),
             Told::Instance(result) => {
                 if let Ok(enis) = &result {

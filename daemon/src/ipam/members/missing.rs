@@ -10,6 +10,7 @@ use model::{EniId, SandboxKey};
 
 use super::{Confirmation, Members};
 use crate::ipam::AllocError;
+use crate::ipam::disagreement::{Disagreement, DisagreementKind};
 use crate::ipam::error::seconds;
 use crate::ipam::event::Outcome;
 
@@ -93,7 +94,12 @@ impl Members {
             }
             let absence = self.missing.see(&member.token, begun);
             if absence.certain && before.is_none_or(|before| !before.certain) {
-                tracing::error!(%eni, %sandbox, "a pod's member ENI is not attached any more; the pod is cut off, delete it so that it is made again");
+                out.disagreements.push(Disagreement {
+                    kind: DisagreementKind::EniVanished,
+                    subject: format!("member ENI {eni}"),
+                    ours: format!("attached, for {sandbox}"),
+                    theirs: "not attached by the cloud's word, twice; the pod is cut off, delete it so that it is made again".to_owned(),
+                });
             } else if before.is_none() {
                 tracing::warn!(%eni, %sandbox, "the cloud does not list a pod's member ENI; it is looked for again");
             }

@@ -17,7 +17,6 @@ use super::{Family, Lot, Pool, Port};
 use crate::checkpoint::{Change, RestKind};
 use crate::config::EniPolicy;
 use crate::datapath::EniKind;
-use crate::ipam::disagreement::{Disagreement, DisagreementKind};
 use crate::ipam::event::{Ask, Effect, Outcome};
 
 /// An ENI without pods stays this long, for the next pods may come.
@@ -188,7 +187,8 @@ impl Pool {
             }
         };
         if !in_use.is_empty() {
-            return self.in_use_after_all(token, &in_use, now, out);
+            port.asking.give_not_before = now + PAUSE;
+            return self.rest_in_use(&in_use, now, out);
         }
         match given {
             Surplus::Eni if port.could_go() && !port.doubt && self.waiters.is_empty() => {
@@ -203,38 +203,6 @@ impl Pool {
             Surplus::Prefix(prefix) => {
                 self.give_back(token, vec![IpNetwork::V4(prefix)], now, out);
             }
-        }
-    }
-
-    /// The kernel knows an address in use that is idle by our records: it rests, and is looked at
-    /// again before anybody gets it.
-    fn in_use_after_all(
-        &mut self,
-        token: &ClientToken,
-        in_use: &BTreeSet<IpAddr>,
-        now: Duration,
-        out: &mut Outcome,
-    ) {
-        let Some(port) = self.ports.get_mut(token) else { return };
-        port.asking.give_not_before = now + PAUSE;
-        let eni = port.id.clone();
-        let idle = |address: &&IpAddr| {
-            let slot = port.shelf.get(**address);
-            slot.is_some_and(|slot| matches!(slot.state, SlotState::Idle | SlotState::Frozen))
-        };
-        let idle: Vec<IpAddr> = in_use.iter().filter(idle).copied().collect();
-        for address in idle {
-            if let Some(port) = self.ports.get_mut(token) {
-                port.shelf.set(address, SlotState::Resting, now);
-            }
-            out.disagreements.push(Disagreement {
-                kind: DisagreementKind::AddressInUse,
-                subject: format!("{address} on ENI {eni}"),
-                ours: "idle".to_owned(),
-                theirs: "in use by the kernel of this node; it rests".to_owned(),
-            });
-            let rest = self.rest(eni.clone(), address, RestKind::Cooling, now);
-            out.notes.push(Change::PutRest(rest));
         }
     }
 

@@ -142,7 +142,7 @@ impl Pool {
                     let gone = change.gone.into_iter();
                     out.notes.extend(gone.map(|a| Change::RemoveRest(port.id.clone(), a)));
                 }
-                None => port.not_found(begun, lag, now),
+                None => out.disagreements.extend(port.not_found(begun, lag, now)),
             }
         }
         for (eni, address) in rests {
@@ -154,6 +154,7 @@ impl Pool {
             self.truth.want(now + MISSING);
         }
         self.drop_rests(&enis, out);
+        self.audit(out);
         self.meet_strangers(&enis, vswitches, now, out);
     }
 
@@ -165,6 +166,7 @@ impl Pool {
             .partition(|rest| recorded(&rest.eni) || enis.iter().any(|eni| eni.id == rest.eni));
         self.rests = kept;
         let gone: Vec<RestRecord> = gone;
+        out.disagreements.extend(gone.iter().map(stale));
         out.notes.extend(gone.into_iter().map(|rest| Change::RemoveRest(rest.eni, rest.address)));
     }
 
@@ -343,15 +345,16 @@ impl Port {
         }
     }
 
-    fn not_found(&mut self, begun: Duration, lag: Duration, now: Duration) {
+    /// Whether it is certain by now that it is not here any more.
+    fn not_found(&mut self, begun: Duration, lag: Duration, now: Duration) -> Option<Disagreement> {
         let since = *self.missing.get_or_insert(begun);
         let absent = begun.saturating_sub(since);
         let certain = absent >= lag || (absent >= MISSING && self.settled(begun, lag));
         if self.lost || !certain {
-            return;
+            return None;
         }
         self.lost = true;
-        tracing::error!(eni = %self.id, pods = self.shelf.used(), "an ENI is not attached any more; its pods are cut off");
+        let pods = self.shelf.used();
         let used: Vec<_> = self
             .shelf
             .iter()
@@ -360,6 +363,13 @@ impl Port {
         for (address, key) in used {
             self.shelf.set(address, SlotState::Invalid(key), now);
         }
+        Some(Disagreement {
+            kind: DisagreementKind::EniVanished,
+            subject: format!("ENI {}", self.id),
+            ours: format!("attached, with {pods} pods"),
+            theirs: "not attached to this node by the cloud's word, twice; its pods are cut off"
+                .to_owned(),
+        })
     }
 
     /// Compares the shelf with what the cloud lists.
@@ -484,6 +494,15 @@ fn shown(block: &IpNetwork) -> String {
 fn listed_prefixes(eni: &cloud::Eni, stack: IpStack) -> impl Iterator<Item = IpNetwork> {
     let v4 = eni.v4_prefixes.iter().copied().map(IpNetwork::V4).filter(move |_| stack.v4());
     v4.chain(eni.v6_prefixes.iter().copied().map(IpNetwork::V6).filter(move |_| stack.v6()))
+}
+
+fn stale(rest: &RestRecord) -> Disagreement {
+    Disagreement {
+        kind: DisagreementKind::RecordStale,
+        subject: format!("{} on ENI {}", rest.address, rest.eni),
+        ours: "resting, by the checkpoint".to_owned(),
+        theirs: "its ENI is neither in a record nor on this node; the record is dropped".to_owned(),
+    }
 }
 
 /// The addresses that pods can have.

@@ -358,6 +358,10 @@ impl World {
                 let in_use = addresses.into_iter().filter(|a| self.in_use.contains(a)).collect();
                 Told::OrphanWitnessed { eni, result: Ok(in_use) }
             }
+            Effect::Audit(addresses) => {
+                let in_use = addresses.into_iter().filter(|a| self.in_use.contains(a)).collect();
+                Told::Audited(Ok(in_use))
+            }
             Effect::Bury(addresses) => Told::Buried(addresses, Ok(())),
             Effect::Released(_) => return None,
         })
