@@ -59,7 +59,9 @@ async fn an_assigned_address_is_routed_and_accepted_until_it_is_unassigned() -> 
     vpc.fabric.set_addresses(&eni).await?;
     let sources = [
         at([10, 0, 1, 33], 9),
+        at([10, 0, 1, 64], 9),
         at([10, 0, 1, 77], 9),
+        at([10, 0, 1, 79], 9),
         at(v6(1, 33), 9),
         at("fd00:0:0:1:2::5".parse::<std::net::Ipv6Addr>()?, 9),
     ];
@@ -70,6 +72,16 @@ async fn an_assigned_address_is_routed_and_accepted_until_it_is_unassigned() -> 
         assert_eq!(next(&socket).await?, ("from".to_owned(), source));
         socket.send_to(b"back", source).await?;
         wire.receive(LIMIT, |frame| frame.ends_with(b"back").then_some(())).await?;
+    }
+    // One past the end of a prefix is nobody's.
+    for (source, target) in [
+        (at([10, 0, 1, 80], 9), at([10, 0, 0, 12], 9)),
+        (at("fd00:0:0:1:3::".parse::<std::net::Ipv6Addr>()?, 9), at(v6(0, 12), 9)),
+    ] {
+        let before = vpc.fabric.drops().await?;
+        wire.send(&Frame::udp((eni.mac, source), (gateway, target), b"past")).await?;
+        let dropped = vpc.fabric.drops().await?.since(&before);
+        assert_eq!(dropped.of(&eni.id, DropCause::SourceAddress), 1, "{source}: {dropped}");
     }
     eni.addresses = before;
     vpc.fabric.set_addresses(&eni).await?;
