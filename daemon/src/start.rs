@@ -102,10 +102,12 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// 64 when the command line or the environment is to be corrected.
+    /// 64 when the command line, the environment or `eni_conf` is to be corrected.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Metadata(_) | Self::Endpoint(_) => 64,
+            Self::Metadata(_)
+            | Self::Endpoint(_)
+            | Self::Join(JoinError::UnevenStack { .. } | JoinError::NoTrunk(_)) => 64,
             _ => 1,
         }
     }

@@ -51,7 +51,7 @@ pub enum JoinError {
     },
     /// An ENI holds more addresses of one family than of the other.
     #[error(
-        "instance type {kind} gives an ENI {v4} IPv4 and {v6} IPv6 addresses; dual stack needs as many of each"
+        "ip_stack: \"dual\" needs as many IPv4 as IPv6 addresses on an ENI, and instance type {kind} has {v4} and {v6}; set \"ipv4\" or \"ipv6\", or take another type"
     )]
     UnevenStack {
         /// The type.
@@ -62,7 +62,9 @@ pub enum JoinError {
         v6: u32,
     },
     /// Trunking is asked for and not offered.
-    #[error("instance type {0} does not support trunk ENIs (EniTrunkSupported is false)")]
+    #[error(
+        "enable_eni_trunking: true needs trunk ENIs, and instance type {0} has none (EniTrunkSupported is false); set false, or take another type"
+    )]
     NoTrunk(InstanceTypeId),
 }
 
@@ -122,8 +124,9 @@ mod tests {
         let ebm = kind("ecs.ebmg5.24xlarge", 32, 32, 10, 0, false);
         for (kind, stack, trunk, text) in [
             (&small, IpStack::V4, false, "holds 6 pods on shared ENIs"),
-            (&r6, IpStack::Dual, false, "20 IPv4 and 1 IPv6"),
-            (&ebm, IpStack::V4, true, "does not support trunk"),
+            (&r6, IpStack::Dual, false, "ip_stack: \"dual\" needs as many"),
+            (&r6, IpStack::Dual, false, "ecs.r6.8xlarge has 20 and 1"),
+            (&ebm, IpStack::V4, true, "enable_eni_trunking: true needs trunk ENIs"),
         ] {
             let error = Capacity::check(kind, stack, trunk).unwrap_err().to_string();
             assert!(error.contains(text), "{error}");

@@ -63,7 +63,7 @@ pub struct Backoff {
     pub factor_percent: u32,
     /// `Jitter`: by how many hundredths a pause may be longer.
     pub jitter_percent: u32,
-    /// `Steps`: at most as many tries, 1 or more.
+    /// `Steps`: after so many tries a pause does not grow any more; 1 or more.
     pub steps: u32,
     /// `Cap`: the longest pause.
     pub cap: Option<Duration>,

@@ -42,16 +42,15 @@ The directory is looked at every two seconds, also where a ConfigMap is mounted,
 while the daemon runs: what is made, asked for and given back from then on follows the new value, and ENIs that are there keep what they have. `restart` waits for the daemon's
 next start, which disturbs no pod; a warning and `terwayctl status` name such keys until then. `-` has no effect. PodNetworkings are taken up live. A bad file changes nothing:
 an error names file, key, value and rule, and `terwayctl status` shows it until it is corrected.
-Not built yet is what `backoff_override` means.
-
 | key | type | default | taken up | meaning |
 |---|---|---|---|---|
 {rows}
 ## `backoff_override`
 
 Each entry has `InitialDelay` (before the first try), `Duration` (the first pause, above 0), `Factor` (what a pause is of the one before it, 0 to 100), `Jitter` (by how much of
-itself a pause may be longer, 0 to 100), `Steps` (at most as many tries, 1 or more) and `Cap` (the longest pause). Durations are texts, or whole nanoseconds as Go writes
-them. Factors are rounded to hundredths. A field that is absent is the reference's, as here. Entries without effect here are a remark.
+itself a pause may be longer, 0 to 100), `Steps` (after so many tries a pause does not grow any more, 1 or more; nothing is given up) and `Cap` (the longest pause). Durations
+are texts, or whole nanoseconds as Go writes them. Factors are rounded to hundredths. A field that an entry leaves out is the reference's, as here; what has no entry is repeated at
+our own pace. Entries without effect here are a remark.
 
 | name | `InitialDelay` | `Duration` | `Factor` | `Jitter` | `Steps` | `Cap` | effect here |
 |---|---|---|---|---|---|---|---|
