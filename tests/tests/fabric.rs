@@ -5,6 +5,8 @@
 mod addresses;
 #[path = "fabric/cleanup.rs"]
 mod cleanup;
+#[path = "fabric/delegated.rs"]
+mod delegated;
 #[path = "fabric/forged.rs"]
 mod forged;
 #[path = "fabric/groups.rs"]
