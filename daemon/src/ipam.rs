@@ -42,6 +42,7 @@ use crate::standalone::PodNetworkings;
 use clock::Clock;
 use driver::{Driver, Hands, Message};
 use event::{Event, Ticket};
+use lot::Grain;
 use state::State;
 
 pub use disagreement::DisagreementKind;
@@ -121,7 +122,7 @@ pub struct Node {
     pub zone: ZoneId,
     /// The vSwitch of its primary ENI: used when `eni_conf` names none for the zone.
     pub vswitch: VSwitchId,
-    /// Checked by [`Capacity::check`].
+    /// What its type holds, before [`capacity`].
     pub capacity: Capacity,
     /// Name for tags; the instance id in standalone mode.
     pub name: String,
@@ -138,6 +139,15 @@ pub struct Options {
     pub pod_networkings: PodNetworkings,
     /// Where disagreements are counted.
     pub metrics: Metrics,
+}
+
+/// What a type holds, less what `eni_cap_ratio` and `eni_cap_shift` leave to others, with prefixes
+/// if `enable_ip_prefix` is on.
+pub fn capacity(of_type: Capacity, config: &Config) -> Capacity {
+    let enis = config.eni_capacity.adapters(of_type.enis.saturating_add(1));
+    let grain = if config.prefixes.is_some() { Grain::Prefixes } else { Grain::Addresses };
+    let pods = grain.pods(config.stack, of_type.per_eni);
+    Capacity { enis, shared: enis.saturating_mul(pods), exclusive: enis, ..of_type }
 }
 
 /// A handle to the task that owns the pool. The task ends with the last of them.

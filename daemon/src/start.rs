@@ -3,6 +3,7 @@
 //! pods, repair, service; the network configuration list last.
 
 mod live;
+mod rules;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::api::socket::SocketError;
 use crate::api::{server, socket};
 use crate::args::Args;
 use crate::checkpoint::{Checkpoint, CheckpointError, Contents, Opened};
-use crate::config::{Config, RuleLayout};
+use crate::config::{Config, ConfigError, RuleLayout};
 use crate::conflist;
 use crate::datapath::{self, Datapath, DatapathError};
 use crate::debug::{DebugService, Shown};
@@ -41,6 +42,7 @@ use crate::tasks::{End, Tasks};
 use crate::{del_queue, tombstones};
 
 use live::Running;
+use rules::Rules;
 
 /// For work in hand at the stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -77,7 +79,10 @@ pub enum StartError {
     /// The instance.
     #[error(transparent)]
     Facts(#[from] FactsError),
-    /// The instance's type has no room.
+    /// The cloud's word on `eni_conf`.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The instance's type does not take what `eni_conf` asks for.
     #[error(transparent)]
     Join(#[from] JoinError),
     /// The kernel.
@@ -105,9 +110,7 @@ impl StartError {
     /// 64 when the command line, the environment or `eni_conf` is to be corrected.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Metadata(_)
-            | Self::Endpoint(_)
-            | Self::Join(JoinError::UnevenStack { .. } | JoinError::NoTrunk(_)) => 64,
+            Self::Metadata(_) | Self::Endpoint(_) | Self::Config(_) | Self::Join(_) => 64,
             _ => 1,
         }
     }
@@ -268,9 +271,19 @@ impl StartingNode {
         self.metrics.register(|registry| registry.register_collector(waits));
         let cloud = Arc::new(Measured::new(Arc::clone(&client), self.metrics.clone()));
         let kind = facts::instance_type(&instance.kind, &self.args.state, &*cloud).await?;
-        let capacity = Capacity::check(&kind, config.stack, config.trunking)?;
+        let rules = Rules::of(self.args.standalone.as_deref(), instance.zone.clone(), kind.clone());
+        rules.check(config, &*cloud).await?;
+        let capacity = Capacity::of(&kind, config.stack);
+        let share = ipam::capacity(capacity, config);
+        match share.check(&kind, config.stack, config.trunking) {
+            Err(why @ (JoinError::TooSmall { .. } | JoinError::TooFewEnis { .. })) => {
+                self.stay_out(&why);
+                return Ok(());
+            }
+            checked => checked?,
+        }
         tracing::info!(
-            instance = %instance.id, kind = %kind.id, shared = capacity.shared,
+            instance = %instance.id, kind = %kind.id, shared = share.shared,
             members = capacity.members, "this node"
         );
 
@@ -329,6 +342,12 @@ impl StartingNode {
         self.tasks.part("reload", reloader.run(self.tasks.stop().clone()));
         self.serve(pods, reconciler, health);
         Ok(())
+    }
+
+    /// The node serves no pod, and says why for as long as that is so: a crash would say less.
+    fn stay_out(&self, why: &JoinError) {
+        tracing::error!(%why, "this node takes no pods; choose a larger type, or correct eni_conf and restart");
+        self.gate.set(State::Refused(why.to_string()));
     }
 
     /// What has no record is removed by the first repair. Not so the network of pods that live.

@@ -49,6 +49,17 @@ pub enum JoinError {
         /// How many it holds.
         pods: u32,
     },
+    /// Too few ENIs for pods with one of their own.
+    #[error(
+        "instance type {kind} holds {pods} pods with an ENI of their own, and a node must hold more than {}",
+        Capacity::EXCLUSIVE_FLOOR
+    )]
+    TooFewEnis {
+        /// The type.
+        kind: InstanceTypeId,
+        /// How many it holds.
+        pods: u32,
+    },
     /// An ENI holds more addresses of one family than of the other.
     #[error(
         "ip_stack: \"dual\" needs as many IPv4 as IPv6 addresses on an ENI, and instance type {kind} has {v4} and {v6}; set \"ipv4\" or \"ipv6\", or take another type"
@@ -71,6 +82,8 @@ pub enum JoinError {
 impl Capacity {
     /// A node joins only with more shared pods than this.
     pub const SHARED_FLOOR: u32 = 11;
+    /// A node joins only with more pods with an ENI of their own than this.
+    pub const EXCLUSIVE_FLOOR: u32 = 6;
 
     /// What `kind` holds.
     pub const fn of(kind: &InstanceType, stack: IpStack) -> Self {
@@ -84,20 +97,33 @@ impl Capacity {
         Self { enis, per_eni, shared: enis.saturating_mul(per_eni), members, exclusive: enis }
     }
 
-    /// Whether a node of `kind` may serve shared pods, and members when `trunking` is on.
-    pub fn check(kind: &InstanceType, stack: IpStack, trunking: bool) -> Result<Self, JoinError> {
-        let capacity = Self::of(kind, stack);
+    /// Whether a node of `kind` with this capacity may serve shared pods, and members when `trunking`
+    /// is on.
+    pub fn check(
+        self,
+        kind: &InstanceType,
+        stack: IpStack,
+        trunking: bool,
+    ) -> Result<(), JoinError> {
         if stack == IpStack::Dual && kind.v4_per_eni != kind.v6_per_eni {
             let (v4, v6) = (kind.v4_per_eni, kind.v6_per_eni);
             return Err(JoinError::UnevenStack { kind: kind.id.clone(), v4, v6 });
         }
-        if capacity.shared <= Self::SHARED_FLOOR {
-            return Err(JoinError::TooSmall { kind: kind.id.clone(), pods: capacity.shared });
+        if self.shared <= Self::SHARED_FLOOR {
+            return Err(JoinError::TooSmall { kind: kind.id.clone(), pods: self.shared });
         }
-        if trunking && capacity.members == 0 {
+        if trunking && self.members == 0 {
             return Err(JoinError::NoTrunk(kind.id.clone()));
         }
-        Ok(capacity)
+        Ok(())
+    }
+
+    /// Whether a node of `kind` may serve pods with an ENI of their own.
+    pub fn check_exclusive(self, kind: &InstanceType) -> Result<(), JoinError> {
+        if self.exclusive > Self::EXCLUSIVE_FLOOR {
+            return Ok(());
+        }
+        Err(JoinError::TooFewEnis { kind: kind.id.clone(), pods: self.exclusive })
     }
 }
 
@@ -113,8 +139,10 @@ mod tests {
     #[test]
     fn capacity_is_what_the_documents_say() {
         let g7 = kind("ecs.g7.4xlarge", 8, 30, 30, 30, true);
-        let capacity = Capacity::check(&g7, IpStack::Dual, true).unwrap();
+        let capacity = Capacity::of(&g7, IpStack::Dual);
         assert_eq!((capacity.shared, capacity.members, capacity.exclusive), (210, 22, 7));
+        assert_eq!(capacity.check(&g7, IpStack::Dual, true), Ok(()));
+        assert_eq!(capacity.check_exclusive(&g7), Ok(()));
     }
 
     #[test]
@@ -128,8 +156,24 @@ mod tests {
             (&r6, IpStack::Dual, false, "ecs.r6.8xlarge has 20 and 1"),
             (&ebm, IpStack::V4, true, "enable_eni_trunking: true needs trunk ENIs"),
         ] {
-            let error = Capacity::check(kind, stack, trunk).unwrap_err().to_string();
+            let capacity = Capacity::of(kind, stack);
+            let error = capacity.check(kind, stack, trunk).unwrap_err().to_string();
             assert!(error.contains(text), "{error}");
+        }
+        let error = Capacity::of(&small, IpStack::V4).check_exclusive(&small).unwrap_err();
+        assert!(error.to_string().contains("holds 1 pods with an ENI"), "{error}");
+    }
+
+    #[test]
+    fn one_pod_more_than_the_floor_is_enough() {
+        for (v4, joins) in [(11, false), (12, true)] {
+            let kind = kind("ecs.t", 2, 2, v4, 0, false);
+            let found = Capacity::of(&kind, IpStack::V4).check(&kind, IpStack::V4, false);
+            assert_eq!(found.is_ok(), joins);
+        }
+        for (enis, joins) in [(7, false), (8, true)] {
+            let kind = kind("ecs.t", enis, enis, 20, 0, false);
+            assert_eq!(Capacity::of(&kind, IpStack::V4).check_exclusive(&kind).is_ok(), joins);
         }
     }
 }

@@ -29,6 +29,8 @@ pub enum NotReady {
 pub enum State {
     /// It waits for this.
     Starting(&'static str),
+    /// This node takes no pods, for this.
+    Refused(String),
     /// It serves.
     Serving(Serving),
     /// It ends.
@@ -74,6 +76,7 @@ impl Gate {
         match &*self.0.borrow() {
             State::Serving(serving) => Ok(serving.clone()),
             State::Starting(waiting_for) => Err(format!("terwayd is starting: {waiting_for}")),
+            State::Refused(why) => Err(format!("this node takes no pods: {why}")),
             State::Stopping => Err("terwayd is stopping".to_owned()),
         }
     }

@@ -49,7 +49,9 @@ where
         loop {
             let status = match &*changes.borrow_and_update() {
                 State::Serving(_) => ServingStatus::Serving,
-                State::Starting(_) | State::Stopping => ServingStatus::NotServing,
+                State::Starting(_) | State::Refused(_) | State::Stopping => {
+                    ServingStatus::NotServing
+                }
             };
             reporter.set_service_status(S::NAME, status).await;
             reporter.set_service_status("", status).await;

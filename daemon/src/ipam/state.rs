@@ -6,7 +6,7 @@ use std::time::Duration;
 use controlplane::{
     ControllerSettings, Defaults, FleetSettings, Owner, PodRequest, Random, VSwitches,
 };
-use model::{Capacity, IpPair, SandboxKey, VSwitchId};
+use model::{IpPair, SandboxKey, VSwitchId};
 
 use super::event::{Ask, Effect, Event, Outcome, Ticket, Told, Whose};
 use super::members::{self, Members};
@@ -296,7 +296,7 @@ fn settings(options: &Options, boot_id: String) -> Settings {
         instance: node.instance.clone(),
         zone: node.zone.clone(),
         stack: config.stack,
-        capacity: capacity(node.capacity, config),
+        capacity: super::capacity(node.capacity, config),
         idle: config.idle,
         warm_up: config.warm_up,
         reclaim: config.reclaim,
@@ -325,12 +325,6 @@ fn settings(options: &Options, boot_id: String) -> Settings {
 fn watched(options: &Options, settings: &Settings) -> BTreeSet<VSwitchId> {
     let of_pods = options.pod_networkings.iter().flat_map(|it| it.vswitches.iter().flatten());
     settings.vswitches.iter().chain(of_pods).cloned().collect()
-}
-
-/// What the type holds, less what `eni_cap_ratio` and `eni_cap_shift` leave to others.
-fn capacity(of_type: Capacity, config: &Config) -> Capacity {
-    let enis = config.eni_capacity.adapters(of_type.enis.saturating_add(1));
-    Capacity { enis, shared: enis.saturating_mul(of_type.per_eni), exclusive: enis, ..of_type }
 }
 
 fn tag_rules(config: &Config) -> TagRules {
