@@ -111,6 +111,12 @@ pub enum Failure {
         /// Where.
         instance: InstanceId,
     },
+    /// It is attached, and not all of what it was made with is there.
+    #[error("ENI {eni} is attached, and has no address of a family that its pods need")]
+    Incomplete {
+        /// Which.
+        eni: EniId,
+    },
     /// The cloud does not know it any more.
     #[error("ENI {eni} was made, and the cloud has not known it for {}s", absent.as_secs())]
     Lost {
@@ -120,6 +126,9 @@ pub enum Failure {
         absent: Duration,
     },
 }
+
+/// So many looks at an attached ENI that is not complete: with the pauses between them some minutes.
+const INCOMPLETE: u32 = 60;
 
 /// How patient a life is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -261,6 +270,8 @@ fn bind<T>(
     match eni.status {
         EniStatus::Available if view.just(Verb::Attach, timing.resend, now) => look(),
         EniStatus::Available => Action::Change(Verb::Attach, id.clone()),
+        EniStatus::InUse if view.looks > INCOMPLETE => bound(record, eni, instance)
+            .unwrap_or_else(|| Action::Fail(Failure::Incomplete { eni: id.clone() })),
         EniStatus::InUse => bound(record, eni, instance).unwrap_or_else(look),
         _ => look(),
     }

@@ -47,6 +47,8 @@ pub struct Faults {
     pub call_lost: u64,
     /// Unassigns that are forbidden, without effect.
     pub forbidden: u64,
+    /// Reads that nobody answers.
+    pub reads_lost: u64,
 }
 
 /// The cloud.
@@ -278,6 +280,9 @@ impl Simulation {
                 "Throttling",
             ));
         }
+        if self.roll(self.faults.reads_lost) {
+            return Err(unknown(Action::DescribeNetworkInterfaces));
+        }
         self.remember();
         let horizon = self.now.saturating_sub(self.lag);
         let newest = self.past.iter().filter(|(at, _)| *at <= horizon).count().saturating_sub(1);
@@ -292,6 +297,9 @@ impl Simulation {
         self.calls += 1;
         if self.roll(self.faults.throttled) {
             return Err(refused(Action::DescribeVSwitches, Meaning::Throttled, "Throttling"));
+        }
+        if self.roll(self.faults.reads_lost) {
+            return Err(unknown(Action::DescribeVSwitches));
         }
         Ok(self.vswitches.get(id).cloned())
     }

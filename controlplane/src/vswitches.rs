@@ -33,6 +33,8 @@ struct Known {
     /// What is free is nothing by our own count only, which others' releases do not reach.
     reckoned: bool,
     busy: bool,
+    /// Somebody has use for what it has free, since it was looked at last.
+    wanted: bool,
     not_before: Duration,
     tries: u32,
     trouble: Option<CallError>,
@@ -107,6 +109,14 @@ impl VSwitches {
         }
     }
 
+    /// Somebody has use for what these have free: they are looked at as often as that helps. Others
+    /// are looked at once, for a node that needs nothing has no questions.
+    pub fn want<'a>(&mut self, ids: impl IntoIterator<Item = &'a VSwitchId>) {
+        for id in ids {
+            self.known.entry(id.clone()).or_default().wanted = true;
+        }
+    }
+
     /// From now on only these are kept known.
     pub fn watch_only(&mut self, ids: &BTreeSet<VSwitchId>) {
         self.known.retain(|id, _| ids.contains(id));
@@ -120,10 +130,10 @@ impl VSwitches {
 
     /// Those that are to be described now; their answers must come.
     pub fn due(&mut self, now: Duration) -> Vec<VSwitchId> {
-        let due = |known: &Known| !known.busy && known.not_before <= now;
+        let due = |known: &Known| known.is_looked_for() && known.not_before <= now;
         let due = self.known.iter_mut().filter(|(_, known)| due(known));
         due.map(|(id, known)| {
-            known.busy = true;
+            (known.busy, known.wanted) = (true, false);
             id.clone()
         })
         .collect()
@@ -131,7 +141,8 @@ impl VSwitches {
 
     /// When [`due`](Self::due) will have one, or one that was left alone may be used again.
     pub fn wake(&self, now: Duration) -> Option<Duration> {
-        let looks = self.known.values().filter(|known| !known.busy).map(|known| known.not_before);
+        let looks = self.known.values().filter(|known| known.is_looked_for());
+        let looks = looks.map(|known| known.not_before);
         let blocks = self.known.values().filter_map(|known| known.blocked_until);
         looks.chain(blocks.filter(|until| *until > now)).min()
     }
@@ -226,7 +237,7 @@ impl VSwitches {
         policy: SelectionPolicy,
         now: Duration,
     ) -> Result<VSwitch, NoVSwitch> {
-        self.watch(ids);
+        self.want(ids);
         let chance = usize::try_from(self.random.next() >> 33).unwrap_or(0);
         let all: Vec<(&VSwitchId, &Known)> =
             ids.iter().filter_map(|id| self.known.get_key_value(id)).collect();
@@ -260,6 +271,10 @@ impl VSwitches {
 }
 
 impl Known {
+    const fn is_looked_for(&self) -> bool {
+        !self.busy && (self.wanted || matches!(self.found, Found::NotAsked))
+    }
+
     const fn here(&self) -> Option<&VSwitch> {
         match &self.found {
             Found::Here(vswitch) => Some(vswitch),
@@ -377,6 +392,18 @@ mod tests {
         vswitches.block(&ids[0], "IpNotEnough (request 1)".to_owned(), at(3));
         assert!(refused(choose(&mut vswitches, 3)), "the cloud refused it");
         assert!(vswitches.is_exhausted(&ids[0], at(3)));
+    }
+
+    #[test]
+    fn nobody_looks_at_a_vswitch_that_nobody_has_use_for() {
+        let (mut vswitches, ids) = known(&[vswitch("a", "h", 9), vswitch("b", "h", 0)]);
+        assert_eq!(vswitches.due(at(7200)), []);
+        assert_eq!(vswitches.wake(at(7200)), None);
+        vswitches.want([&ids[1]]);
+        assert_eq!(vswitches.wake(at(7200)), Some(at(15)));
+        assert_eq!(vswitches.due(at(7200)), [ids[1].clone()]);
+        vswitches.answer(&ids[1], Ok(Some(vswitch("b", "h", 9))), at(7200));
+        assert_eq!(vswitches.due(at(14_400)), []);
     }
 
     #[test]

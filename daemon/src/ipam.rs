@@ -12,6 +12,8 @@ mod lot;
 mod members;
 mod orphans;
 mod pool;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod snapshot;
 mod state;
 #[cfg(test)]

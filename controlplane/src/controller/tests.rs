@@ -436,7 +436,7 @@ proptest! {
     ) {
         let mut world = World::new(seed, 5, &[("vsw-a", 3), ("vsw-b", 100)]);
         let (throttled, answer_lost, late, call_lost) = faults;
-        world.cloud.faults = Faults { throttled, answer_lost, late, call_lost, forbidden: 0 };
+        world.cloud.faults = Faults { throttled, answer_lost, late, call_lost, ..Faults::default() };
         world.cloud.lag = SECOND * u32::try_from(lag).unwrap();
         for step in steps {
             match step {

@@ -73,9 +73,13 @@ impl Simulation {
 
     /// An ENI is detached.
     pub fn user_detaches(&mut self, id: &EniId) -> bool {
+        let carries = self.carries(id);
         let Some(eni) = self.enis.get_mut(id).filter(|eni| eni.status == EniStatus::InUse) else {
             return false;
         };
+        if carries {
+            return false;
+        }
         eni.status = EniStatus::Detaching;
         self.pending
             .push((self.now + self.delay, Pending::Status(id.clone(), EniStatus::Available)));
@@ -83,8 +87,16 @@ impl Simulation {
         true
     }
 
+    /// Whether it is a trunk with members: they have to go first.
+    fn carries(&self, id: &EniId) -> bool {
+        self.enis.values().any(|eni| eni.trunk.as_ref() == Some(id))
+    }
+
     /// An ENI is detached and deleted.
     pub fn user_deletes(&mut self, id: &EniId) -> bool {
+        if self.carries(id) {
+            return false;
+        }
         let Some(eni) = self.enis.remove(id) else { return false };
         self.free(addresses(&eni), &eni.vswitch);
         self.remember();

@@ -289,7 +289,7 @@ impl<E: Ecs> Hands<E> {
     /// What had to be durable is: the effects begin, each by itself.
     fn begin(&self, effects: Vec<Effect>, errand: &Errand) {
         for effect in effects {
-            if let Effect::Released(ticket) = effect {
+            if let Effect::Released(ticket, _) = effect {
                 self.send(Message::Released(ticket, Ok(())));
                 continue;
             }
@@ -310,7 +310,7 @@ impl<E: Ecs> Hands<E> {
     ) {
         let error = text(error);
         for effect in &effects {
-            if let Effect::Released(ticket) = effect {
+            if let Effect::Released(ticket, _) = effect {
                 self.send(Message::Released(*ticket, Err(error.clone())));
             }
         }
@@ -357,7 +357,7 @@ impl<E: Ecs> Hands<E> {
                 let buried = self.links.bury(addresses.clone()).await;
                 Some(Told::Buried(addresses, buried.map_err(|e| text(&e))))
             }
-            Effect::Released(_) => None,
+            Effect::Released(..) => None,
         }
     }
 

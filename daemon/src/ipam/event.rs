@@ -60,7 +60,7 @@ pub(crate) enum Effect {
     /// Remove what is left in the kernel of addresses that have rested.
     Bury(Vec<IpPair>),
     /// Tell a caller that its release is durable.
-    Released(Ticket),
+    Released(Ticket, SandboxKey),
 }
 
 /// A question to the cloud.
@@ -150,7 +150,7 @@ impl Effect {
             Self::WitnessOrphan { eni, .. } => Told::OrphanWitnessed { eni, result: Err(text()) },
             Self::Audit(_) => Told::Audited(Err(text())),
             Self::Bury(addresses) => Told::Buried(addresses, Err(text())),
-            Self::Released(_) => return None,
+            Self::Released(..) => return None,
         })
     }
 }

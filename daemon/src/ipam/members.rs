@@ -2,6 +2,7 @@
 //! the CNI's requests as its pods and the checkpoint as its store.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use cloud::{ClientToken, Meaning};
@@ -201,15 +202,21 @@ impl Members {
         self.waiters.retain(|waiter| waiter.pod.sandbox != *key);
     }
 
-    /// The sandbox is gone: its member goes too, in the background.
-    pub(crate) fn release(&mut self, key: &SandboxKey, now: Duration, out: &mut Outcome) {
+    /// The sandbox is gone: its member goes too, in the background. Says what its pod had.
+    pub(crate) fn release(
+        &mut self,
+        key: &SandboxKey,
+        now: Duration,
+        out: &mut Outcome,
+    ) -> Option<(EniId, IpPair)> {
         self.forsake(key, out);
-        self.owners.remove(key);
+        let held = self.owners.remove(key);
         let members: Vec<_> =
             self.controller.enis().filter(|eni| eni.owner.sandbox == *key).cloned().collect();
         for member in members {
             self.will_bury(&member, now);
         }
+        held.map(|held| (held.allocation.eni, held.allocation.addresses))
     }
 
     /// Whoever asked does not wait any more, or never saw the answer.
@@ -258,14 +265,21 @@ impl Members {
     }
 
     /// One round: intents, steps, answers.
-    pub(crate) fn advance(&mut self, vswitches: &mut VSwitches, now: Duration, out: &mut Outcome) {
+    /// `held` is who has which address of a shared ENI.
+    pub(crate) fn advance(
+        &mut self,
+        held: &BTreeMap<IpAddr, SandboxKey>,
+        vswitches: &mut VSwitches,
+        now: Duration,
+        out: &mut Outcome,
+    ) {
         if self.stopping {
             return;
         }
         loop {
             let waiting = self.waiters.iter().map(|waiter| waiter.pod.clone());
-            let held = self.owners.values().map(|held| held.pod.clone());
-            let pods = waiting.chain(held).collect();
+            let has = self.owners.values().map(|held| held.pod.clone());
+            let pods = waiting.chain(has).collect();
             let cluster = Cluster { pods, pod_networkings: &self.pod_networkings };
             let (calls, notices) = self.controller.reconcile(&cluster, out, vswitches, now);
             let calls = calls.into_iter();
@@ -281,12 +295,27 @@ impl Members {
                     Notice::Failed(..) => {}
                 }
             }
-            if !self.answer_waiters(now, out) {
+            if !self.answer_waiters(held, now, out) {
                 break;
             }
         }
         self.bury(now, out);
         self.confirm_late(now, out);
+    }
+
+    /// Another sandbox of this node that has a member's address still, though the cloud took it away.
+    fn holder<'a>(
+        &'a self,
+        key: &SandboxKey,
+        binding: &Binding,
+        held: &'a BTreeMap<IpAddr, SandboxKey>,
+    ) -> Option<&'a SandboxKey> {
+        let has = |held: &Held| {
+            binding.addresses.iter().any(|a| held.allocation.addresses.iter().any(|b| a == b))
+        };
+        let mut members = self.owners.iter().filter(|(other, held)| *other != key && has(held));
+        let mut shared = binding.addresses.iter().filter_map(|address| held.get(&address));
+        shared.find(|other| *other != key).or_else(|| members.next().map(|(other, _)| other))
     }
 
     /// Whether the trunk of a member carries frames now.
@@ -295,10 +324,20 @@ impl Members {
     }
 
     /// Whether somebody was turned away: then what was begun for it is to be undone.
-    fn answer_waiters(&mut self, now: Duration, out: &mut Outcome) -> bool {
+    fn answer_waiters(
+        &mut self,
+        held: &BTreeMap<IpAddr, SandboxKey>,
+        now: Duration,
+        out: &mut Outcome,
+    ) -> bool {
         let mut turned_away = false;
         for waiter in std::mem::take(&mut self.waiters) {
             let answer = match self.controller.status(&waiter.pod.sandbox) {
+                Some(Status::Bound(eni, binding))
+                    if let Some(holder) = self.holder(&waiter.pod.sandbox, binding, held) =>
+                {
+                    (waiter.deadline <= now).then(|| Err(occupied(eni, binding, holder)))
+                }
                 Some(Status::Bound(eni, binding)) if self.carries(eni) => {
                     Some(Ok(allocation(eni, binding)))
                 }
@@ -359,6 +398,11 @@ impl Members {
     /// All records, for the snapshot.
     pub(crate) fn enis(&self) -> impl Iterator<Item = &Eni<Owner>> {
         self.controller.enis()
+    }
+
+    /// Whether a sandbox has a member.
+    pub(crate) fn owns(&self, key: &SandboxKey) -> bool {
+        self.owners.contains_key(key)
     }
 
     /// What the sandboxes have.
@@ -480,6 +524,19 @@ fn no_vswitch(why: &NoVSwitch) -> String {
             format!("none of its vSwitches is in this node's zone {zone} ({})", found.join(", "))
         }
         NoVSwitch::Unknown(_) | NoVSwitch::Exhausted(_) => "it has none to offer now".to_owned(),
+    }
+}
+
+/// No node has two pods with one address.
+fn occupied(eni: &MemberRecord, binding: &Binding, holder: &SandboxKey) -> AllocError {
+    AllocError::PodEniNotBound {
+        eni: eni.id().cloned(),
+        phase: "InUse",
+        message: format!(
+            "the cloud gave it {}, which {holder} on this node still has, cut off",
+            binding.addresses
+        ),
+        next: format!("delete the pod of {holder}, so that it is made again"),
     }
 }
 

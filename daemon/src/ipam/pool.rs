@@ -225,7 +225,7 @@ impl Pool {
     }
 
     /// A sandbox's earlier question is answered with nothing.
-    fn forsake(&mut self, key: &SandboxKey, out: &mut Outcome) {
+    pub(crate) fn forsake(&mut self, key: &SandboxKey, out: &mut Outcome) {
         let gone = self.waiters.iter().filter(|waiter| waiter.key == *key);
         out.answers.extend(gone.map(|waiter| (waiter.ticket, Err(AllocError::Released))));
         self.waiters.retain(|waiter| waiter.key != *key);
@@ -323,7 +323,7 @@ impl Pool {
             Notice::Gone(token) => {
                 if let Some(mut port) = self.ports.remove(token) {
                     port.give_up(out);
-                    Self::forget_rests(&port, out);
+                    self.rests_outlive(&port, out);
                     out.effects.push(Effect::RemoveLink(port.id));
                 }
             }

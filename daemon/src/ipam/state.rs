@@ -16,6 +16,10 @@ use super::{AllocError, Options, Request, Want, timing};
 use crate::checkpoint::Contents;
 use crate::config::Config;
 
+mod unwritten;
+
+use unwritten::Unwritten;
+
 /// Who made an ENI, and so collects it.
 const CREATOR_TAG: &str = "creator";
 /// Of which cluster it is.
@@ -36,6 +40,7 @@ pub(crate) struct State {
     pub(crate) vswitches: VSwitches,
     foreign_members: u32,
     pub(crate) last_cloud_error: Option<String>,
+    unwritten: Unwritten,
     stopping: bool,
 }
 
@@ -68,6 +73,7 @@ impl State {
             vswitches,
             foreign_members: 0,
             last_cloud_error: None,
+            unwritten: Unwritten::default(),
             stopping: false,
         }
     }
@@ -92,12 +98,14 @@ impl State {
         self.pool.forget(now, &mut out);
         self.pool.look(now, &mut out);
         self.members.observe(self.pool.trunk(), self.foreign_members);
-        self.members.advance(&mut self.vswitches, now, &mut out);
+        let held = self.pool.held();
+        self.members.advance(&held, &mut self.vswitches, now, &mut out);
         self.orphans.advance(now, &mut out);
         if !self.stopping {
             let due = self.vswitches.due(now).into_iter();
             out.effects.extend(due.map(|id| Effect::Ask(Ask::VSwitch(id))));
         }
+        self.write_again(now, &mut out);
         out
     }
 
@@ -108,7 +116,8 @@ impl State {
         }
         let vswitches = self.vswitches.wake(now);
         let orphans = self.orphans.wake(now);
-        [self.pool.wake(now), self.members.wake(now), orphans, vswitches]
+        let unwritten = self.unwritten.wake();
+        [self.pool.wake(now), self.members.wake(now), orphans, vswitches, unwritten]
             .into_iter()
             .flatten()
             .min()
@@ -143,6 +152,7 @@ impl State {
             Event::LinkGone(eni) => self.pool.link_gone(&eni, now, out),
             Event::Told { begun, told } => self.told(told, begun, now, out),
             Event::Unwritten { begun, effects, error } => {
+                self.unwritten.failed(&effects, now);
                 for effect in effects {
                     if let Some(told) = effect.undone(&error) {
                         self.told(told, begun, now, out);
@@ -185,6 +195,7 @@ impl State {
                 self.pool.allocate(waiter, out);
             }
             Want::Member { pod_networking } => {
+                self.pool.forsake(&key, out);
                 let pod = PodRequest { sandbox: key, pod, pod_networking };
                 let waiter = members::Waiter { ticket, pod, since: now, deadline };
                 self.members.allocate(waiter, out);
@@ -214,8 +225,10 @@ impl State {
     /// The members' part of the transaction is written by their next round, in the same step.
     fn release(&mut self, ticket: Ticket, key: &SandboxKey, now: Duration, out: &mut Outcome) {
         self.pool.release(key, now, out);
-        self.members.release(key, now, out);
-        out.effects.push(Effect::Released(ticket));
+        if let Some((eni, addresses)) = self.members.release(key, now, out) {
+            self.pool.rest_wherever(&eni, addresses.iter(), now, out);
+        }
+        out.effects.push(Effect::Released(ticket, key.clone()));
     }
 
     fn told(&mut self, told: Told, begun: Duration, now: Duration, out: &mut Outcome) {

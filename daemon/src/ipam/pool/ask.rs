@@ -47,6 +47,16 @@ impl Pool {
         }
     }
 
+    /// The intents that the disk is to know of.
+    pub(crate) fn all_assigns(&self) -> impl Iterator<Item = AssignRecord> {
+        self.ports.iter().filter_map(|(port, it)| match it.asking.intent.clone() {
+            Some(Intent::Assign { lot, count, token }) => {
+                Some(AssignRecord { token, eni: port.clone(), lot, count })
+            }
+            _ => None,
+        })
+    }
+
     /// More addresses came, or not.
     pub(crate) fn assigned(
         &mut self,

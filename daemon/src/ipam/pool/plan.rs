@@ -55,6 +55,13 @@ impl Pool {
         if missing == 0 {
             self.ask_at = None;
         } else if waiting == 0 || now >= *self.ask_at.get_or_insert(now + COLLECT) {
+            let (stack, per_eni) = (self.settings.stack, self.settings.capacity.per_eni);
+            let roomy = |port: &&Port| {
+                let grains = [Grain::Addresses, Grain::Prefixes].into_iter();
+                port.counts() && grains.map(|grain| port.room(stack, per_eni, grain)).any(|n| n > 0)
+            };
+            let roomy = self.ports.values().filter(roomy);
+            vswitches.want(roomy.map(|port| &port.vswitch));
             let missing = self.grow_ports(missing, vswitches, now);
             let missing = self.add_enis(missing, waiting, vswitches, now);
             if missing == 0 {

@@ -1,6 +1,6 @@
 //! Addresses on their way back: from a pod to rest, from rest to idle.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -23,18 +23,96 @@ impl Pool {
         self.reclaim.touch(now);
         let eni = owned.allocation.eni;
         let port = self.ports.values_mut().find(|port| port.id == eni);
-        let resting = match port {
-            Some(port) => port.put_to_rest(key, now),
-            // Its ENI is not here yet; should it come, the addresses rest.
-            None => owned.allocation.addresses.iter().collect(),
-        };
-        for address in resting {
-            let rest = self.rest(eni.clone(), address, RestKind::Cooling, now);
-            if self.ports.values().all(|port| port.id != eni) {
+        let resting = port.map(|port| port.put_to_rest(key, now)).unwrap_or_default();
+        for address in &resting {
+            let rest = self.rest(eni.clone(), *address, RestKind::Cooling, now);
+            out.writes.push(Change::PutRest(rest));
+        }
+        let elsewhere = owned.allocation.addresses.iter().filter(|a| !resting.contains(a));
+        self.rest_wherever(&eni, elsewhere, now, out);
+    }
+
+    /// Addresses that a pod has just left and that are not on its ENI here: should the cloud give
+    /// them to another ENI of this node, or has it already, they rest there.
+    pub(crate) fn rest_wherever(
+        &mut self,
+        eni: &EniId,
+        addresses: impl Iterator<Item = IpAddr>,
+        now: Duration,
+        out: &mut Outcome,
+    ) {
+        for address in addresses {
+            let free = |port: &&mut Port| {
+                let state = port.shelf.get(address).map(|slot| &slot.state);
+                state.is_some_and(|it| it.owner().is_none() && *it != SlotState::Leaving)
+            };
+            let here = self.ports.values_mut().find(free).map(|port| {
+                port.shelf.set(address, SlotState::Resting, now);
+                port.id.clone()
+            });
+            let on = here.clone().unwrap_or_else(|| eni.clone());
+            let rest = self.rest(on, address, RestKind::Cooling, now);
+            if here.is_none() {
                 self.rests.push(rest.clone());
             }
             out.writes.push(Change::PutRest(rest));
         }
+    }
+
+    /// What rests on one ENI and has come on another one rests there, too.
+    fn rest_on(&mut self, out: &mut Outcome) {
+        let cooling = self.rests.iter().filter(|rest| rest.kind == RestKind::Cooling);
+        let mut resting: BTreeMap<IpAddr, Duration> =
+            cooling.map(|rest| (rest.address, rest.since)).collect();
+        for port in self.ports.values() {
+            let rests =
+                |state: &SlotState| matches!(state, SlotState::Resting | SlotState::Burying);
+            let rests = port.shelf.iter().filter(|(_, slot)| rests(&slot.state));
+            resting.extend(rests.map(|(address, slot)| (address, slot.since)));
+        }
+        let mut notes = Vec::new();
+        for port in self.ports.values_mut() {
+            for (address, _) in port.shelf.in_state(&SlotState::Idle) {
+                if let Some(since) = resting.get(&address) {
+                    port.shelf.set(address, SlotState::Resting, *since);
+                    notes.push((port.id.clone(), address, *since));
+                }
+            }
+        }
+        for (eni, address, since) in notes {
+            let rest = self.rest(eni, address, RestKind::Cooling, since);
+            out.notes.push(Change::PutRest(rest));
+        }
+    }
+
+    /// Whether a sandbox has an address.
+    pub(crate) fn owns(&self, key: &SandboxKey) -> bool {
+        self.owners.contains_key(key)
+    }
+
+    /// All rests that the disk is to know of.
+    pub(crate) fn all_rests(&self) -> Vec<RestRecord> {
+        let shelved = self.ports.values().flat_map(|port| {
+            let rests = port.shelf.iter().filter(|(_, slot)| slot.state.rests());
+            rests.map(|(address, slot)| {
+                let leaves = slot.state == SlotState::Leaving;
+                let kind = if leaves { RestKind::Leaving } else { RestKind::Cooling };
+                self.rest(port.id.clone(), address, kind, slot.since)
+            })
+        });
+        let left = self.ports.values().flat_map(|port| {
+            let left = port.left.iter();
+            left.map(|(address, at)| self.rest(port.id.clone(), *address, RestKind::Leaving, *at))
+        });
+        shelved.chain(left).chain(self.rests.iter().cloned()).collect()
+    }
+
+    /// Which sandbox has which address, by our records.
+    pub(crate) fn held(&self) -> BTreeMap<IpAddr, SandboxKey> {
+        let each = self.owners.iter().flat_map(|(key, owned)| {
+            owned.allocation.addresses.iter().map(|address| (address, key.clone()))
+        });
+        each.collect()
     }
 
     /// Whoever asked does not wait any more. What it was given and never saw needs no rest.
@@ -64,6 +142,7 @@ impl Pool {
         now: Duration,
         out: &mut Outcome,
     ) {
+        self.rest_on(out);
         let owned = self.owners.values().map(|owned| owned.allocation.addresses);
         let held: BTreeSet<IpAddr> =
             owned.chain(members).flat_map(|pair| pair.iter().collect::<Vec<_>>()).collect();
@@ -133,6 +212,12 @@ impl Pool {
 
     /// Forgets addresses that left so long ago that no read tells of them any more.
     pub(crate) fn forget(&mut self, now: Duration, out: &mut Outcome) {
+        let cooldown = self.settings.cooldown;
+        let rested = |rest: &mut RestRecord| {
+            rest.kind == RestKind::Cooling && rest.since.saturating_add(cooldown) <= now
+        };
+        let rested = self.rests.extract_if(.., rested);
+        out.notes.extend(rested.map(|rest| Change::RemoveRest(rest.eni, rest.address)));
         let lag = self.settings.timing.lag;
         for port in self.ports.values_mut() {
             let (eni, notes) = (&port.id, &mut out.notes);
@@ -146,11 +231,16 @@ impl Pool {
         }
     }
 
-    /// An ENI is gone, and with it all that rested on it.
-    pub(super) fn forget_rests(port: &Port, out: &mut Outcome) {
-        let shelved = port.shelf.iter().filter(|(_, slot)| slot.state.rests());
+    /// An ENI is gone. What a pod had there rests to the end: the cloud may give it to another ENI.
+    pub(super) fn rests_outlive(&mut self, port: &Port, out: &mut Outcome) {
+        let cooling = |state: &SlotState| matches!(state, SlotState::Resting | SlotState::Burying);
+        for (address, slot) in port.shelf.iter().filter(|(_, slot)| cooling(&slot.state)) {
+            let rest = self.rest(port.id.clone(), address, RestKind::Cooling, slot.since);
+            self.rests.push(rest);
+        }
+        let leaving = port.shelf.in_state(&SlotState::Leaving).into_iter();
         let left = port.left.keys().copied();
-        let gone = shelved.map(|(address, _)| address).chain(left);
+        let gone = leaving.map(|(address, _)| address).chain(left);
         out.notes.extend(gone.map(|address| Change::RemoveRest(port.id.clone(), address)));
     }
 
@@ -158,7 +248,9 @@ impl Pool {
     pub(super) fn rest_wake(&self) -> Option<Duration> {
         let left = self.ports.values().flat_map(|port| port.left.values());
         let left = left.map(|since| since.saturating_add(self.settings.timing.lag));
-        self.rests_end().into_iter().chain(left).min()
+        let elsewhere = self.rests.iter().filter(|rest| rest.kind == RestKind::Cooling);
+        let elsewhere = elsewhere.map(|rest| rest.since.saturating_add(self.settings.cooldown));
+        self.rests_end().into_iter().chain(left).chain(elsewhere).min()
     }
 
     /// When each resting address of a port that serves is idle again, soonest first. In dual stack

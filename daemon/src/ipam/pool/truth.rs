@@ -12,7 +12,7 @@ use ipnetwork::IpNetwork;
 use model::{EniId, IpPair, IpStack};
 
 use super::port::Retired;
-use super::shelf::{Shelf, SlotState};
+use super::shelf::{Shelf, Slot, SlotState};
 use super::tags::Tag;
 use super::{EniRecord, Family, Pool, Port};
 use crate::checkpoint::{Change, RestKind, RestRecord};
@@ -129,7 +129,7 @@ impl Pool {
         self.truth.succeeded(begun, now);
         self.creation_reread(begun, now);
         let (stack, lag) = (self.settings.stack, self.settings.timing.lag);
-        let mut rests = Vec::new();
+        let (mut rests, mut cooling) = (Vec::new(), Vec::new());
         for port in self.ports.values_mut().filter(|port| !port.is_closing()) {
             let seen = enis.iter().find(|eni| eni.id == port.id);
             match seen.filter(|eni| eni.status == EniStatus::InUse) {
@@ -141,9 +141,15 @@ impl Pool {
                     out.disagreements.extend(change.disagreements);
                     let gone = change.gone.into_iter();
                     out.notes.extend(gone.map(|a| Change::RemoveRest(port.id.clone(), a)));
+                    cooling
+                        .extend(change.cooling.into_iter().map(|(a, at)| (port.id.clone(), a, at)));
                 }
                 None => out.disagreements.extend(port.not_found(begun, lag, now)),
             }
+        }
+        for (eni, address, since) in cooling {
+            let rest = self.rest(eni, address, RestKind::Cooling, since);
+            self.rests.push(rest);
         }
         for (eni, address) in rests {
             let rest = self.rest(eni, address, RestKind::Cooling, now);
@@ -158,12 +164,15 @@ impl Pool {
         self.meet_strangers(&enis, vswitches, now, out);
     }
 
-    /// What rested on an ENI that is neither in a record nor on this instance rests no more.
+    /// What was leaving an ENI that is neither in a record nor on this instance has left. What a pod
+    /// had there rests to the end: the cloud may give it to another ENI.
     fn drop_rests(&mut self, enis: &[cloud::Eni], out: &mut Outcome) {
         let recorded = |id: &EniId| self.fleet.iter().any(|eni| eni.id() == Some(id));
-        let (kept, gone) = std::mem::take(&mut self.rests)
-            .into_iter()
-            .partition(|rest| recorded(&rest.eni) || enis.iter().any(|eni| eni.id == rest.eni));
+        let (kept, gone) = std::mem::take(&mut self.rests).into_iter().partition(|rest| {
+            rest.kind == RestKind::Cooling
+                || recorded(&rest.eni)
+                || enis.iter().any(|eni| eni.id == rest.eni)
+        });
         self.rests = kept;
         let gone: Vec<RestRecord> = gone;
         out.disagreements.extend(gone.iter().map(stale));
@@ -304,6 +313,8 @@ struct Difference {
     resting: Vec<IpAddr>,
     gone: Vec<IpAddr>,
     disagreements: Vec<Disagreement>,
+    /// Gone before they had rested, and since when they do: the cloud may give them again.
+    cooling: Vec<(IpAddr, Duration)>,
 }
 
 impl Port {
@@ -392,8 +403,8 @@ impl Port {
         self.asking.full = false;
         let addresses: BTreeSet<IpAddr> = listed(eni, stack).collect();
         let prefixes: BTreeSet<IpNetwork> = listed_prefixes(eni, stack).collect();
-        let shelved: Vec<_> = self.shelf.iter().map(|(a, slot)| (a, slot.state.clone())).collect();
-        for (address, state) in shelved {
+        let shelved: Vec<_> = self.shelf.iter().map(|(a, slot)| (a, slot.clone())).collect();
+        for (address, Slot { state, since, .. }) in shelved {
             let here = addresses.contains(&address)
                 || prefixes.iter().any(|prefix| prefix.contains(address));
             let counts = Family::all(stack).any(|family| family == Family::of(address));
@@ -415,11 +426,21 @@ impl Port {
                     });
                     self.shelf.set(address, SlotState::Invalid(key), now);
                 }
+                (state @ SlotState::Resting, false) => {
+                    difference.disagreements.push(Disagreement {
+                        kind: DisagreementKind::AddressVanished,
+                        subject: format!("{address} on ENI {}", self.id),
+                        ours: state.name().to_owned(),
+                        theirs: "the cloud does not list it; it is dropped".to_owned(),
+                    });
+                    self.shelf.remove(address);
+                    difference.cooling.push((address, since));
+                }
                 (SlotState::Leaving, false) => {
                     self.shelf.remove(address);
                     difference.gone.push(address);
                 }
-                (state @ (SlotState::Idle | SlotState::Resting | SlotState::Frozen), false) => {
+                (state @ (SlotState::Idle | SlotState::Frozen), false) => {
                     difference.disagreements.push(Disagreement {
                         kind: DisagreementKind::AddressVanished,
                         subject: format!("{address} on ENI {}", self.id),

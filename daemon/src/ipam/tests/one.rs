@@ -379,7 +379,7 @@ fn a_lost_checkpoint_adopts_what_is_attached_and_lets_its_addresses_rest() {
     world.settle();
     let enis = world.cloud.enis.len();
     world.callers.clear();
-    world.disk = super::world::Disk::default();
+    world.disk = crate::ipam::simulation::Disk::default();
     world.restart();
     world.drain();
     world.pass(SECOND);
@@ -485,6 +485,6 @@ fn a_stopping_daemon_answers_who_waits_and_still_releases() {
     assert_eq!(refused(&world, 12), AllocError::Stopping);
     world.del(0);
     assert!(world.disk.whole().sandboxes.is_empty());
-    assert!(world.effects.iter().all(|(_, effect)| matches!(effect, Effect::Released(_))));
+    assert!(world.effects.iter().all(|(_, effect)| matches!(effect, Effect::Released(..))));
     assert_eq!(world.state.wake(world.now), None);
 }

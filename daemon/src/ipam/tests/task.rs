@@ -279,7 +279,7 @@ async fn an_address_comes_from_the_cloud_and_its_rest_is_on_the_disk() {
     // What `carrier` shows is there when the answer is.
     assert_eq!(daemon.ipam.standing().borrow().carriers[&allocation.eni].name, "eth1");
 
-    let record = super::world::record(&key(0), &allocation);
+    let record = crate::ipam::simulation::record_of(&key(0), &allocation);
     daemon.checkpoint.write(vec![Change::PutSandbox(Box::new(record))]).await.unwrap();
     daemon.ipam.release(&key(0)).await.unwrap();
     daemon.ipam.release(&key(1)).await.unwrap();
@@ -383,7 +383,7 @@ async fn a_step_s_records_reach_the_journal_before_those_of_what_comes_after_it(
         security_groups: Vec::new(),
         pod_networking: None,
     };
-    let record = super::world::record(&key(0), &allocation);
+    let record = crate::ipam::simulation::record_of(&key(0), &allocation);
     checkpoint.write(vec![Change::PutSandbox(Box::new(record.clone()))]).await.unwrap();
     let running = tokio::spawn(driver.run(CancellationToken::new()));
     released.await.unwrap().unwrap();

@@ -1,9 +1,9 @@
-//! A node around the state machine: a simulated cloud, a disk, and callers that remember what they
-//! were given. Every step checks what must always hold.
+//! A node that a test drives by hand, one effect after the other: where the order itself is the case.
+//! Whatever may come in any order is [`simulation`]'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use cloud::{AddressRequest, AssignAddresses, AssignPrefixes, EniFilter, EniStatus};
@@ -11,16 +11,17 @@ use controlplane::simulation::{Faults, Limits, Simulation, Write, Written};
 use controlplane::{Allocation as Kept, Attachment, CallError, PodNetworking};
 use ipnetwork::IpNetwork;
 use model::{
-    Capacity, EniId, InstanceId, LinkIndex, Mac, SandboxKey, SelectionPolicy, VSwitchId, ZoneId,
+    Capacity, EniId, InstanceId, LinkIndex, SandboxKey, SelectionPolicy, VSwitchId, ZoneId,
 };
 
-use crate::checkpoint::{Change, Contents, Phase, SandboxRecord};
+use crate::checkpoint::{Change, Contents};
 use crate::config::Config;
-use crate::datapath::{EniLink, MemberSpec, Pod, PodLink, PodSpec};
+use crate::datapath::EniLink;
 use crate::ipam::addresses::Parts;
 use crate::ipam::disagreement::Disagreement;
 use crate::ipam::event::{Ask, Effect, Event, Outcome, Ticket, Told};
 use crate::ipam::lot::Lot;
+use crate::ipam::simulation::{self, Disk, record_of};
 use crate::ipam::state::State;
 use crate::ipam::{AllocError, Allocation, Node, Options, Request, Want};
 use crate::metrics::Metrics;
@@ -30,58 +31,6 @@ pub(super) const COOLDOWN: Duration = Duration::from_secs(30);
 
 /// Where the time of a run begins: a machine is not booted at zero.
 const START: Duration = Duration::from_secs(1000);
-
-/// What was written down, as the file would have it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Disk {
-    contents: Contents,
-    notes: Vec<Change>,
-}
-
-impl Disk {
-    fn write(&mut self, changes: Vec<Change>) {
-        let notes = std::mem::take(&mut self.notes);
-        notes.into_iter().chain(changes).for_each(|change| self.apply(change));
-    }
-
-    fn apply(&mut self, change: Change) {
-        let Contents { sandboxes, enis, members, rests, assigns, warmed } = &mut self.contents;
-        match change {
-            Change::PutSandbox(record) => {
-                sandboxes.retain(|old| old.pod.spec.key != record.pod.spec.key);
-                sandboxes.push(*record);
-            }
-            Change::RemoveSandbox(key) => sandboxes.retain(|old| old.pod.spec.key != key),
-            Change::PutEni(record) => {
-                enis.retain(|old| old.token != record.token);
-                enis.push(*record);
-            }
-            Change::RemoveEni(token) => enis.retain(|old| old.token != token),
-            Change::PutMember(record) => {
-                members.retain(|old| old.token != record.token);
-                members.push(*record);
-            }
-            Change::RemoveMember(token) => members.retain(|old| old.token != token),
-            Change::PutRest(rest) => {
-                rests.retain(|old| (&old.eni, old.address) != (&rest.eni, rest.address));
-                rests.push(rest);
-            }
-            Change::RemoveRest(eni, address) => {
-                rests.retain(|old| (&old.eni, old.address) != (&eni, address));
-            }
-            Change::PutAssign(assign) => assigns.push(assign),
-            Change::RemoveAssign(token) => assigns.retain(|old| old.token != token),
-            Change::Warmed => *warmed = true,
-        }
-    }
-
-    /// All of it, as after a clean stop.
-    pub(super) fn whole(&self) -> Contents {
-        let mut disk = self.clone();
-        disk.write(Vec::new());
-        disk.contents
-    }
-}
 
 /// One sandbox, as its caller sees it.
 #[derive(Debug, Clone)]
@@ -124,11 +73,7 @@ pub(super) struct World {
 }
 
 pub(super) fn key(n: u8) -> SandboxKey {
-    SandboxKey {
-        network: "terway".to_owned(),
-        container_id: format!("c{n}"),
-        ifname: "eth0".to_owned(),
-    }
+    simulation::key(n.into())
 }
 
 /// Three ENIs beside the primary one, ten addresses on each, three members.
@@ -195,9 +140,9 @@ impl World {
             self.state.step(event, self.now);
         self.confirmed.extend(confirmations);
         self.disagreements.extend(disagreements);
-        self.disk.notes.extend(notes);
+        self.disk.note(notes, self.now);
         if !writes.is_empty() {
-            self.disk.write(writes);
+            self.write(writes);
         }
         for (ticket, answer) in answers {
             self.answered(ticket, answer);
@@ -235,7 +180,7 @@ impl World {
             assert!(here, "{address} is not on {}", eni.id);
             let rested = self.rested.get(&address).map(|since| self.now.saturating_sub(*since));
             assert!(
-                rested.is_none_or(|rested| rested >= COOLDOWN),
+                allocation.vlan.is_some() || rested.is_none_or(|rested| rested >= COOLDOWN),
                 "{address} rested for {rested:?} only"
             );
         }
@@ -282,8 +227,16 @@ impl World {
             return;
         };
         *written = true;
-        let record = record(&key(n), allocation);
-        self.disk.write(vec![Change::PutSandbox(Box::new(record))]);
+        let record = record_of(&key(n), allocation);
+        self.write(vec![Change::PutSandbox(Box::new(record))]);
+    }
+
+    /// At once, with all that was noted before.
+    fn write(&mut self, changes: Vec<Change>) {
+        self.disk.close(true);
+        for change in changes {
+            self.disk.apply(change);
+        }
     }
 
     pub(super) fn del(&mut self, n: u8) {
@@ -313,13 +266,6 @@ impl World {
             self.pass(wait);
         }
         self.confirmed.remove(&ticket).unwrap()
-    }
-
-    pub(super) fn cancel(&mut self, n: u8) {
-        let Some(Caller::Waiting { ticket, .. }) = self.callers.get(&key(n)) else { return };
-        let ticket = *ticket;
-        self.callers.remove(&key(n));
-        self.event(Event::Cancel { ticket, key: key(n) });
     }
 
     /// Carries one effect out, and takes its outcome in.
@@ -363,7 +309,7 @@ impl World {
                 Told::Audited(Ok(in_use))
             }
             Effect::Bury(addresses) => Told::Buried(addresses, Ok(())),
-            Effect::Released(_) => return None,
+            Effect::Released(..) => return None,
         })
     }
 
@@ -467,10 +413,7 @@ impl World {
                 self.perform(effect);
             }
         }
-        let kept = chance % (self.disk.notes.len() + 1);
-        let lost = self.disk.notes.split_off(kept);
-        drop(lost);
-        self.disk.write(Vec::new());
+        self.disk.cut(u64::try_from(chance).unwrap(), true);
         // Who was not written down is gone, with its address; the kernel never saw it.
         self.callers.retain(|_, caller| matches!(caller, Caller::Has { written: true, .. }));
         self.restart();
@@ -599,29 +542,4 @@ impl World {
 
 fn is_member(eni: &cloud::Eni) -> bool {
     eni.tags.get("creator").is_some_and(|creator| creator == "terway-controller")
-}
-
-pub(super) fn record(key: &SandboxKey, allocation: &Allocation) -> SandboxRecord {
-    let index = LinkIndex::try_from(100).unwrap();
-    let link = PodLink {
-        host: "cali0123456789a".parse().unwrap(),
-        host_index: index,
-        host_mac: Mac::new([4; 6]),
-        pod_index: index,
-        pod_mac: Mac::new([6; 6]),
-        mtu: 1500,
-    };
-    let spec = PodSpec {
-        key: key.clone(),
-        pod: None,
-        netns: PathBuf::from("/run/netns/x"),
-        ifname: "eth0".parse().unwrap(),
-        addresses: allocation.addresses,
-        eni: allocation.parent.clone(),
-        member: allocation.vlan.map(|vlan| MemberSpec { vlan, macs: None }),
-        mtu: None,
-        mac: None,
-    };
-    let allocation = allocation.clone();
-    SandboxRecord { phase: Phase::Up, pod: Pod { spec, link }, allocation, add_time: SECOND }
 }
