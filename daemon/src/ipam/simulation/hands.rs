@@ -109,6 +109,10 @@ impl World {
                 let buried = self.kernel("the traces cannot be removed");
                 Told::Buried(addresses, buried)
             }
+            Effect::Audit(addresses) => {
+                let result = self.kernel("the kernel cannot be read");
+                Told::Audited(result.map(|()| self.users(None, &addresses)))
+            }
             Effect::Released(..) => return None,
         })
     }
