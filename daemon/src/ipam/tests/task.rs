@@ -9,6 +9,7 @@ use cloud::{
     AssignAddresses, AssignPrefixes, AttachEni, CallOptions, CloudError, CreateEni, DetachEni, Ecs,
     Eni, EniFilter,
 };
+use controlplane::PodNetworking;
 use controlplane::simulation::{Simulation, Write, Written};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -309,6 +310,26 @@ async fn a_caller_that_goes_away_leaves_its_address_idle() {
     drop(asked);
     daemon.until(|shown| shown.pool.used == 0 && shown.pool.idle == 1).await;
     assert_eq!(daemon.ipam.snapshot().await.unwrap().pool.resting, 0);
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn another_configuration_reaches_the_pool_and_who_waits_for_it() {
+    let node = Node::new();
+    let daemon = node.start("").await;
+    let ipam = daemon.ipam.clone();
+    let want = Want::Member { pod_networking: "new".to_owned() };
+    let member = Request { key: key(1), pod: None, want };
+    let refused = ipam.allocate(member.clone(), LONG).await.unwrap_err();
+    assert_eq!(refused.to_string(), "there is no PodNetworking \"new\" (known: web)");
+    let changed = options(r#""min_pool_size": 3, "max_pool_size": 4,"#);
+    let web = changed.pod_networkings.get("web").unwrap().clone();
+    let new = PodNetworking { name: "new".to_owned(), ..web };
+    ipam.reconfigure(changed.config, [new].into_iter().collect());
+    daemon.until(|shown| shown.pool.idle >= 3).await;
+    // Without a trunk it is refused for another reason.
+    let refused = ipam.allocate(member, LONG).await.unwrap_err().to_string();
+    assert!(!refused.contains("there is no PodNetworking"), "{refused}");
     daemon.end().await;
 }
 
