@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
-use self::first_of::FirstOf;
+pub use self::first_of::FirstOf;
 pub(crate) use self::keys::Keys;
 pub use self::ram_role::RamRole;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -33,7 +33,8 @@ mod token;
 pub use action::{Action, Effect, Product, UnknownAction};
 pub use call::{Client, ClientOptions, LastError};
 pub use credentials::{
-    AccessKey, Credentials, CredentialsError, RamRole, TokenFile, TokenFileFault, TokenFileField,
+    AccessKey, Credentials, CredentialsError, FirstOf, RamRole, TokenFile, TokenFileFault,
+    TokenFileField,
 };
 pub use ecs::{
     AddressRequest, AssignAddresses, AssignPrefixes, AttachEni, CreateEni, DetachEni, Ecs,
