@@ -93,7 +93,9 @@ async fn bind() -> TcpListener {
 async fn python(script: &str, arguments: &Value) -> Value {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python: PathBuf = tests.join("../target/venv/bin/python");
-    assert!(python.exists(), "{} is missing: run cargo xtask setup --python", python.display());
+    let wanted = std::fs::read(tests.join("python/requirements.txt")).unwrap();
+    let have = std::fs::read(tests.join("../target/venv/requirements.txt")).ok();
+    assert!(have == Some(wanted), "target/venv is missing or old: run cargo xtask setup --python");
     let mut command = Command::new(&python);
     command.arg(tests.join("python").join(script)).arg(arguments.to_string());
     for proxy in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"] {

@@ -9,6 +9,11 @@ ACTIONS = json.loads(pathlib.Path(__file__).with_name("actions.json").read_text(
 TYPES = {"str": str, "int": int, "float": (int, float), "bool": bool}
 
 
+def is_of(value, expected):
+    """A bool is an int to Python, and is none here."""
+    return isinstance(value, TYPES[expected]) and isinstance(value, bool) == (expected == "bool")
+
+
 class Reference:
     """Holds answers against the reference and remembers what is wrong."""
 
@@ -49,8 +54,7 @@ class Reference:
                 return
             for inner in value:
                 self._compare(action, expected[0], inner, f"{path}[]")
-        # A bool is an int to Python.
-        elif not isinstance(value, TYPES[expected]) or (expected != "bool" and value in (True, False) and isinstance(value, bool)):
+        elif not is_of(value, expected):
             self._wrong(action, path, f"is {value!r} and no {expected}")
 
     def _require(self, action, path, value, names, found):

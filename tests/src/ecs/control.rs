@@ -154,8 +154,10 @@ impl Ecs {
         if fault.action != "*" && !super::actions::known(&fault.action) {
             return Err(Refusal::invalid("action", format!("{} is unknown", fault.action)));
         }
-        if fault.per_mille.is_some_and(|chance| chance > 1000) || fault.times == Some(0) {
-            return Err(Refusal::invalid("per_mille or times", "0 to 1000, 1 or more"));
+        let never = fault.times == Some(0) || fault.for_ms == Some(0);
+        if fault.per_mille.is_some_and(|chance| chance > 1000) || never {
+            let why = "per_mille is 0 to 1000, times and for_ms are 1 or more";
+            return Err(Refusal::invalid("fault", why));
         }
         self.lock().faults.add(fault, now());
         Ok(())

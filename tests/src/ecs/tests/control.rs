@@ -56,6 +56,14 @@ async fn the_control_api_refuses_what_it_does_not_know_and_says_why() {
     let fault = Fault::new("CreateENI", FaultKind::Throttle);
     let error = lab.control.add_fault(&fault).await.unwrap_err().to_string();
     assert!(error.contains("CreateENI"), "{error}");
+    let throttle = || Fault::new("*", FaultKind::Throttle);
+    for never in [
+        Fault { times: Some(0), ..throttle() },
+        Fault { for_ms: Some(0), ..throttle() },
+        Fault { per_mille: Some(1001), ..throttle() },
+    ] {
+        assert!(lab.control.add_fault(&never).await.is_err(), "{never:?}");
+    }
     let settings = Settings { api_lag_ms: 600_001, ..lab.ecs.settings() };
     assert!(lab.control.set_settings(&settings).await.is_err());
     lab.control.seed(7).await.unwrap();
