@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,9 @@ const PERIOD: Duration = Duration::from_secs(2);
 
 /// Whoever works by the configuration.
 pub trait TakeUp: Debug + Send + Sync {
+    /// What a file alone does not tell: an error is a refusal. `config` is what would be in force.
+    fn check<'a>(&'a self, config: &'a Config) -> BoxFuture<'a, Result<(), ConfigError>>;
+
     /// From now on. Keys that need a restart have the values that they had.
     fn take_up(&self, config: &Config, pod_networkings: &PodNetworkings, changes: &Changes);
 }
@@ -106,17 +110,30 @@ impl Reloader {
             let found = Fingerprint::of(&look);
             if found != self.judged && found == seen {
                 self.judged = found;
-                self.judge(look);
+                tokio::select! {
+                    // What is not judged is judged by the next start. May be dropped.
+                    () = stop.cancelled() => return Ok(()),
+                    () = self.judge(look) => {}
+                }
             }
             seen = found;
         }
     }
 
-    fn judge(&mut self, sources: Result<Sources, ConfigError>) {
-        match sources.and_then(Sources::parse) {
+    async fn judge(&mut self, sources: Result<Sources, ConfigError>) {
+        match self.checked(sources).await {
             Ok(manifests) => self.take(manifests),
             Err(error) => self.refuse(&error),
         }
+    }
+
+    async fn checked(
+        &self,
+        sources: Result<Sources, ConfigError>,
+    ) -> Result<Manifests, ConfigError> {
+        let manifests = sources?.parse()?;
+        self.takes.check(&self.config.taking_up(manifests.config.clone())).await?;
+        Ok(manifests)
     }
 
     fn refuse(&self, error: &ConfigError) {

@@ -270,6 +270,7 @@ impl StartingNode {
         let waits = Box::new(BudgetWaits(Arc::clone(&client)));
         self.metrics.register(|registry| registry.register_collector(waits));
         let cloud = Arc::new(Measured::new(Arc::clone(&client), self.metrics.clone()));
+        let measured = Arc::clone(&cloud);
         let kind = facts::instance_type(&instance.kind, &self.args.state, &*cloud).await?;
         let rules = Rules::of(self.args.standalone.as_deref(), instance.zone.clone(), kind.clone());
         rules.check(config, &*cloud).await?;
@@ -323,7 +324,14 @@ impl StartingNode {
 
         let health = Arc::new(NodeHealth::new(ipam.standing(), verdict, disk));
         let metadata = Arc::clone(&self.metadata);
-        let running = Running { ipam: ipam.clone(), cloud: client, metadata, pod_networkings };
+        let running = Running {
+            ipam: ipam.clone(),
+            cloud: client,
+            measured,
+            rules,
+            metadata,
+            pod_networkings,
+        };
         let directory = self.args.standalone.clone().unwrap_or_default();
         let reloader = Reloader::new(
             directory,

@@ -40,8 +40,8 @@ known one. Durations are Go's: `90s`, `2m`, `1h30m`.
 
 The directory is looked at every two seconds, also where a ConfigMap is mounted, and what has changed is taken up when two looks in a row see the same. Column \"taken up\": `live` is
 while the daemon runs: what is made, asked for and given back from then on follows the new value, and ENIs that are there keep what they have. `restart` waits for the daemon's
-next start, which disturbs no pod; a warning and `terwayctl status` name such keys until then. `-` has no effect. PodNetworkings are taken up live. A bad file changes nothing:
-an error names file, key, value and rule, and `terwayctl status` shows it until it is corrected.
+next start, which disturbs no pod; a warning and `terwayctl status` name such keys until then. `-` has no effect. PodNetworkings are taken up live. A bad file changes nothing,
+also where only the cloud can tell (a vSwitch that does not exist): an error names file, key, value and rule, and `terwayctl status` shows it until it is corrected.
 | key | type | default | taken up | meaning |
 |---|---|---|---|---|
 {rows}

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use futures::FutureExt as _;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -21,6 +22,17 @@ struct Told {
 struct Recorder(mpsc::UnboundedSender<Told>);
 
 impl TakeUp for Recorder {
+    /// As if the cloud had no vSwitch of this name.
+    fn check<'a>(&'a self, config: &'a Config) -> BoxFuture<'a, Result<(), ConfigError>> {
+        let missing = config.vswitches.values().flatten().find(|id| id.as_str() == "vsw-none");
+        let error = missing.map(|id| ConfigError::Key {
+            path: "eni_conf".into(),
+            key: "vswitches.h[0]".to_owned(),
+            reason: format!("{id:?} does not exist"),
+        });
+        std::future::ready(error.map_or(Ok(()), Err)).boxed()
+    }
+
     fn take_up(&self, config: &Config, pod_networkings: &PodNetworkings, _: &Changes) {
         let told = Told { config: config.clone(), pod_networkings: pod_networkings.names() };
         self.0.send(told).unwrap();
@@ -113,6 +125,15 @@ async fn a_bad_file_is_refused_and_a_good_one_after_it_is_not() {
         let line = format!("terway_config_reloads_total{counted}");
         assert!(text.contains(&line), "{line}: {text}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_cloud_refuses_is_refused_and_nothing_of_the_file_is_taken_up() {
+    let mut node = Node::start(&conf(""));
+    node.write(&conf(r#""vswitches": {"h": ["vsw-none"]}, "max_pool_size": 3,"#));
+    let refused = node.judged().await.refused.unwrap();
+    assert!(refused.why.contains("eni_conf: vswitches.h[0]: "), "{}", refused.why);
+    assert!(node.taken().is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,23 +3,34 @@
 use std::sync::Arc;
 
 use cloud::{AccessKey, Client, Credentials, Metadata, RateLimits};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-use crate::config::{Changes, Config};
+use crate::config::{Changes, Config, ConfigError};
 use crate::ipam::Ipam;
+use crate::metrics::Measured;
 use crate::reload::TakeUp;
 use crate::standalone::PodNetworkings;
+
+use super::rules::Rules;
 
 /// Who works by the configuration.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) ipam: Ipam,
     pub(super) cloud: Arc<Client>,
+    pub(super) measured: Arc<Measured<Client>>,
+    pub(super) rules: Rules,
     pub(super) metadata: Arc<Metadata>,
     pub(super) pod_networkings: watch::Sender<PodNetworkings>,
 }
 
 impl TakeUp for Running {
+    fn check<'a>(&'a self, config: &'a Config) -> BoxFuture<'a, Result<(), ConfigError>> {
+        self.rules.check(config, &*self.measured).boxed()
+    }
+
     fn take_up(&self, config: &Config, pod_networkings: &PodNetworkings, changes: &Changes) {
         self.cloud.set_rate_limits(&rate_limits(config));
         // Not without need: a role's keys would be asked for again.
