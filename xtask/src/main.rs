@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod lab;
 mod setup;
+mod simulate;
 mod step;
 mod test;
 
@@ -66,6 +67,8 @@ enum Task {
         #[arg(trailing_var_arg = true)]
         filter: Vec<String>,
     },
+    /// Play many seeds of the pool against a simulated cloud, and show the first that breaks a law.
+    Simulate(simulate::Arguments),
     /// Run fmt, clippy, doc, deny, machete.
     Check,
     /// Measure, each figure beside its peer or floor in the same interleaved run.
@@ -105,6 +108,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Demo { keep, json } => lab::demo(&root, keep, json),
         Task::Test { quick, filter } => test::run(&root, quick, &filter),
+        Task::Simulate(arguments) => simulate::run(&root, &arguments),
         Task::Check => check::run(),
         Task::Bench { arguments } => lab::bench(&root, &arguments),
     }

@@ -1,5 +1,6 @@
 //! The whole state machine against a simulated cloud: laws under any interleaving, faults and kills.
 
+mod claims;
 mod law;
 mod lost;
 mod one;
