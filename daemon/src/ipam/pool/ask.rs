@@ -101,10 +101,7 @@ impl Pool {
         port.asking.not_before = now + wait;
         port.asking.trouble = Some(error.clone());
         let CallError::Cloud(error) = error else {
-            // Nothing was sent, for it is not on the disk: it is intended anew.
-            if let Some(Intent::Assign { lot, count, .. }) = port.asking.intent.take() {
-                port.queue(lot, count);
-            }
+            // It may have been sent before, and is on the disk or written again before it is sent.
             return;
         };
         port.doubt = true;
