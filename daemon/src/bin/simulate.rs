@@ -45,6 +45,7 @@ struct Tally {
     schedules: AtomicU64,
     moves: AtomicU64,
     steps: AtomicU64,
+    broken: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -141,6 +142,10 @@ fn watch(
     loop {
         match failures.recv_timeout(Duration::from_millis(500)) {
             Ok((seed, law)) => {
+                tally.broken.fetch_add(1, Ordering::Relaxed);
+                if args.count {
+                    say(&format!("seed {seed} breaks the law that {}", law.sentence()));
+                }
                 broken.entry(law).or_default().push(seed);
                 tally.stop.store(!args.count, Ordering::Relaxed);
             }
@@ -159,9 +164,9 @@ fn progress(tally: &Tally, begun: Instant) {
     let (schedules, moves, steps) =
         (read(&tally.schedules), read(&tally.moves), read(&tally.steps));
     let seconds = begun.elapsed().as_secs().max(1);
+    let (rate, broken) = (schedules / seconds, read(&tally.broken));
     say(&format!(
-        "{schedules} schedules, {moves} events, {steps} steps in {seconds} s ({} schedules a second)",
-        schedules / seconds
+        "{schedules} schedules, {moves} events, {steps} steps in {seconds} s ({rate} schedules a second), {broken} broken"
     ));
 }
 
