@@ -106,10 +106,31 @@ fn conf(random: &mut Random, stack: &str, trunking: bool, vswitches: &[(String, 
     let batch = pick(random, &[1, 3, 10, 10]);
     let policy = pick(random, &["ordered", "most", "random"]);
     let max_eni = if chance(random, 20) { r#""max_eni": 2, "# } else { "" };
+    // A sequence of its own, so that the keys of later days leave a seed's schedule as it was.
+    let later = later_keys(&mut Random::new(!random.clone().next()), max);
     format!(
-        r#"{{"security_group": "sg-1", "vswitches": {{"h": [{}]}}, "ip_stack": "{stack}", "min_pool_size": {min}, "max_pool_size": {max}, "request_batch": {batch}, "enable_eni_trunking": {trunking}, "vswitch_selection_policy": "{policy}", {max_eni}"ip_cooldown": "30s"}}"#,
+        r#"{{"security_group": "sg-1", "vswitches": {{"h": [{}]}}, "ip_stack": "{stack}", "min_pool_size": {min}, "max_pool_size": {max}, "request_batch": {batch}, "enable_eni_trunking": {trunking}, "vswitch_selection_policy": "{policy}", {max_eni}{later}"ip_cooldown": "30s"}}"#,
         ids.join(", ")
     )
+}
+
+fn later_keys(random: &mut Random, max: u64) -> String {
+    let mut keys = String::new();
+    if chance(random, 30) {
+        keys.push_str(&format!(r#""ip_warm_up_size": {}, "#, range(random, 0, max)));
+    }
+    if chance(random, 30) {
+        let batch = range(random, 1, 5);
+        keys.push_str(r#""idle_ip_reclaim_after": "1m", "idle_ip_reclaim_interval": "30s", "#);
+        keys.push_str(&format!(r#""idle_ip_reclaim_batch_size": {batch}, "#));
+    }
+    if chance(random, 30) {
+        keys.push_str(r#""min_eni": 1, "#);
+    }
+    if chance(random, 30) {
+        keys.push_str(r#""eni_selection_policy": "least_ips", "#);
+    }
+    keys
 }
 
 fn faults(random: &mut Random) -> Faults {
