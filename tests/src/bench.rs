@@ -2,6 +2,7 @@
 //! machine does at another time is another machine.
 
 pub mod add;
+pub mod burst;
 pub mod forward;
 pub mod generator;
 mod plugin;

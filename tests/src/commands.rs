@@ -62,6 +62,7 @@ async fn measure(dir: &Path, bench: Bench) -> Result<()> {
     };
     match bench {
         Bench::Add(measured) => drop(bench::add::run(options(measured)?).await?),
+        Bench::Burst(measured) => drop(bench::burst::run(options(measured)?).await?),
         Bench::Forward(measured) => drop(bench::forward::run(options(measured)?).await?),
     }
     Ok(())

@@ -86,6 +86,8 @@ struct Up {
 enum Bench {
     /// ADD and DEL beside `ptp` with `host-local`, and ADDs side by side.
     Add(Measured),
+    /// 60 pods at once on an empty pool, with an API that takes 300 ms a call.
+    Burst(Measured),
     /// What a packet into and out of a pod costs with 2, 100 and 500 pods.
     Forward(Measured),
 }

@@ -73,7 +73,7 @@ enum Task {
     Check,
     /// Measure, each figure beside its peer or floor in the same interleaved run.
     Bench {
-        /// Arguments for `terway-lab bench`: `add`, `forward`, …
+        /// Arguments for `terway-lab bench`: `add`, `burst`, `forward`, …
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

@@ -168,6 +168,16 @@ impl Ecs {
         self.lock().faults.clear();
     }
 
+    /// The latest calls, in the order in which they were answered.
+    pub fn calls(&self) -> Vec<CallRecord> {
+        self.lock().journal.latest().cloned().collect()
+    }
+
+    /// Log and counts begin anew.
+    pub fn forget_calls(&self) {
+        self.lock().journal.clear();
+    }
+
     /// How the cloud behaves.
     pub fn settings(&self) -> Settings {
         self.lock().cloud.settings.clone()
@@ -196,11 +206,11 @@ async fn dump(Extension(ecs): Extension<Ecs>) -> Json<Dump> {
 }
 
 async fn calls(Extension(ecs): Extension<Ecs>) -> Json<Vec<CallRecord>> {
-    Json(ecs.lock().journal.latest().cloned().collect())
+    Json(ecs.calls())
 }
 
 async fn forget_calls(Extension(ecs): Extension<Ecs>) -> StatusCode {
-    ecs.lock().journal.clear();
+    ecs.forget_calls();
     StatusCode::NO_CONTENT
 }
 
