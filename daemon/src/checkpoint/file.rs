@@ -34,6 +34,10 @@ const ASSIGNS: Table = TableDefinition::new("assigns");
 const WARMED: &str = "warmed";
 /// Which tables there are and what their keys mean.
 const SCHEMA: u64 = 1;
+/// In `meta`: the oldest schema whose daemon can read the file, passing over what it does not know.
+const READS: &str = "schema_reads";
+/// A file that only gained tables keeps this.
+const READABLE_SINCE: u64 = 1;
 /// A note alone waits so long for a write to go with.
 const NOTE_AT_MOST: Duration = Duration::from_millis(500);
 /// So many notes are not kept waiting.
@@ -179,7 +183,9 @@ fn read(database: &Database, path: &Path) -> Result<Contents, Trouble> {
     };
     let schema = meta.get("schema").map_err(|error| torn(error.into()))?;
     let schema = schema.map_or(0, |schema| schema.value());
-    if schema != SCHEMA {
+    let reads = meta.get(READS).map_err(|error| torn(error.into()))?;
+    let reads = reads.map_or(schema, |reads| reads.value());
+    if schema < SCHEMA || reads > SCHEMA {
         let why = format!("its schema is {schema}, this terwayd knows {SCHEMA}");
         return Err(foreign("the file".to_owned(), why.into_error()));
     }
@@ -328,7 +334,12 @@ fn commit(database: &Database, changes: &[Change]) -> Result<(), Box<dyn Error +
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
-        meta.insert("schema", SCHEMA)?;
+        // What a newer daemon wrote there stays true: its tables are left as they are.
+        let newer = meta.get("schema")?.is_some_and(|schema| schema.value() > SCHEMA);
+        if !newer {
+            meta.insert("schema", SCHEMA)?;
+            meta.insert(READS, READABLE_SINCE)?;
+        }
         let mut sandboxes = transaction.open_table(SANDBOXES)?;
         let mut enis = transaction.open_table(ENIS)?;
         let mut members = transaction.open_table(MEMBERS)?;

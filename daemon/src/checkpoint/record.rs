@@ -21,9 +21,11 @@ use crate::datapath::{MemberSpec, Pod, PodLink, PodSpec};
 use crate::ipam::{Allocation, EniRecord, Lot, MemberRecord, Uplink};
 
 /// A record with its version.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct Versioned<T> {
     v: u32,
+    /// The oldest version that reads it, passing over what it does not know.
+    reads: u32,
     #[serde(flatten)]
     record: T,
 }
@@ -42,6 +44,8 @@ pub(super) enum Unreadable {
 }
 
 const VERSION: u32 = 1;
+/// A record that only gained fields keeps this; one that means something else raises it.
+const READABLE_SINCE: u32 = 1;
 
 /// A domain type with a record.
 pub(super) trait Recorded: Sized {
@@ -52,21 +56,22 @@ pub(super) trait Recorded: Sized {
     fn from_record(record: Self::Record) -> Result<Self, Unreadable>;
 
     fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json::to_vec(&Versioned { v: VERSION, record: self.to_record() })
+        let (v, reads) = (VERSION, READABLE_SINCE);
+        serde_json::to_vec(&Versioned { v, reads, record: self.to_record() })
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         #[derive(Deserialize)]
         struct Head {
             v: u32,
+            reads: Option<u32>,
         }
         // The version first: a newer record may be of any other form.
-        let Head { v } = serde_json::from_slice(bytes)?;
-        if v != VERSION {
+        let Head { v, reads } = serde_json::from_slice(bytes)?;
+        if reads.unwrap_or(v) > VERSION {
             return Err(Unreadable::Version(v));
         }
-        let versioned: Versioned<Self::Record> = serde_json::from_slice(bytes)?;
-        Self::from_record(versioned.record)
+        Self::from_record(serde_json::from_slice(bytes)?)
     }
 }
 

@@ -447,3 +447,34 @@ async fn garbage_is_set_aside_and_a_newer_schema_is_refused() {
     assert!(error.to_string().contains("run the version that wrote it"), "{error}");
     assert!(path.exists(), "a file of a newer version was moved away");
 }
+
+#[tokio::test]
+async fn a_file_of_a_newer_version_that_says_we_can_read_it_is_read_without_what_we_do_not_know() {
+    let state = tempfile::tempdir().unwrap();
+    let path = state.path().join(Checkpoint::FILE);
+    type Table = redb::TableDefinition<'static, &'static str, &'static [u8]>;
+    const REST: &str = r#"{"v": 2, "reads": 1, "eni": "eni-1", "address": "10.0.0.1", "since_millis": 7,
+        "boot_id": "b", "kind": "cooling", "colour": "blue"}"#;
+    {
+        let database = redb::Database::create(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let meta = redb::TableDefinition::<&str, u64>::new("meta");
+        transaction.open_table(meta).unwrap().insert("schema", 2).unwrap();
+        transaction.open_table(meta).unwrap().insert("schema_reads", 1).unwrap();
+        let rests = Table::new("rests");
+        transaction.open_table(rests).unwrap().insert("eni-1", REST.as_bytes()).unwrap();
+        let unknown = Table::new("colours");
+        transaction.open_table(unknown).unwrap().insert("eni-1", &b"blue"[..]).unwrap();
+        transaction.commit().unwrap();
+    }
+    let opened = reopen(&state).await;
+    assert_eq!(opened.quarantined, None);
+    assert_eq!(opened.contents.rests.len(), 1);
+    assert_eq!(opened.contents.rests[0].address.to_string(), "10.0.0.1");
+    // We write beside it, and the newer daemon finds its file when it comes back.
+    opened.checkpoint.write(vec![Change::Warmed]).await.unwrap();
+    drop(opened);
+    let opened = reopen(&state).await;
+    assert!(opened.contents.warmed);
+    assert_eq!(opened.contents.rests.len(), 1);
+}
