@@ -20,6 +20,41 @@ pub struct FleetSettings {
     pub instance: InstanceId,
     /// How patient it is.
     pub timing: Timing,
+    /// What is left undone for now.
+    pub degradation: Degradation,
+}
+
+/// What is left undone, so that a cloud in trouble is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Degradation {
+    /// Nothing.
+    #[default]
+    Off,
+    /// `l1`: nothing is given back, detached or deleted, and the truth is not read again.
+    NoReleases,
+    /// `l0`: the cloud is not called at all.
+    NoCalls,
+}
+
+impl Degradation {
+    /// Whether the cloud is called.
+    pub const fn calls(self) -> bool {
+        !matches!(self, Self::NoCalls)
+    }
+
+    /// Whether anything is given back, detached or deleted.
+    pub const fn releases(self) -> bool {
+        matches!(self, Self::Off)
+    }
+}
+
+impl FleetSettings {
+    const fn leads_on(&self, goal: Goal) -> bool {
+        match goal {
+            Goal::Bound => self.degradation.calls(),
+            Goal::Gone => self.degradation.releases(),
+        }
+    }
 }
 
 /// ENIs of one owner, by token.
@@ -129,8 +164,8 @@ impl<T: Clone> Fleet<T> {
     /// When [`advance`](Self::advance) has something to do without any event.
     pub fn wake(&self, now: Duration) -> Option<Duration> {
         let settings = &self.settings;
-        self.lives
-            .values()
+        let lives = self.lives.values().filter(|life| settings.leads_on(life.record.goal));
+        lives
             .filter_map(|life| {
                 let next =
                     next(&life.record, &life.view, &settings.instance, &settings.timing, now);
@@ -170,6 +205,9 @@ impl<T: Clone> Fleet<T> {
     ) -> bool {
         let Entry::Occupied(mut entry) = self.lives.entry(token.clone()) else { return false };
         let Life { record, view } = entry.get_mut();
+        if !self.settings.leads_on(record.goal) {
+            return false;
+        }
         let instance = &self.settings.instance;
         let call = match next(record, view, instance, &self.settings.timing, now) {
             Action::Wait(_) => return false,

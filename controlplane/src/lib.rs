@@ -24,7 +24,7 @@ pub use controller::{
     Status, Store,
 };
 pub use eni::{Binding, Eni, EniSpec, Goal, Kind, Stage, TOKEN_TAG};
-pub use fleet::{Fleet, FleetSettings, Notice, Steps};
+pub use fleet::{Degradation, Fleet, FleetSettings, Notice, Steps};
 pub use life::{Action, Creation, Failure, Seen, Timing, View, first_v6, is_final, next};
 pub use pace::Pace;
 pub use pod_networking::{Allocation, Attachment, Defaults, NotReady, PodNetworking};

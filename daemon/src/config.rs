@@ -18,6 +18,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use controlplane::Degradation;
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use model::{IpStack, SecurityGroupId, SelectionPolicy, VSwitchId, ZoneId};
 use secrecy::SecretString;
@@ -73,6 +74,8 @@ pub struct Config {
     pub eni_capacity: EniCapacity,
     /// `eni_selection_policy`.
     pub eni_policy: EniPolicy,
+    /// `degradation`: what is left undone while the cloud is in trouble.
+    pub degradation: Degradation,
     /// `enable_ip_prefix` and its counts.
     pub prefixes: Option<Prefixes>,
     /// `request_batch`: addresses of one call, 1 to 49.

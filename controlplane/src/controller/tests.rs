@@ -107,7 +107,11 @@ struct World {
 fn settings(members: u32) -> ControllerSettings {
     let instance = InstanceId::new("i-1");
     ControllerSettings {
-        fleet: FleetSettings { instance, timing: Timing::default() },
+        fleet: FleetSettings {
+            instance,
+            timing: Timing::default(),
+            degradation: crate::Degradation::Off,
+        },
         zone: ZoneId::new("h"),
         stack: IpStack::Dual,
         trunking: true,

@@ -450,11 +450,11 @@ async fn garbage_is_set_aside_and_a_newer_schema_is_refused() {
 
 #[tokio::test]
 async fn a_file_of_a_newer_version_that_says_we_can_read_it_is_read_without_what_we_do_not_know() {
-    let state = tempfile::tempdir().unwrap();
-    let path = state.path().join(Checkpoint::FILE);
     type Table = redb::TableDefinition<'static, &'static str, &'static [u8]>;
     const REST: &str = r#"{"v": 2, "reads": 1, "eni": "eni-1", "address": "10.0.0.1", "since_millis": 7,
         "boot_id": "b", "kind": "cooling", "colour": "blue"}"#;
+    let state = tempfile::tempdir().unwrap();
+    let path = state.path().join(Checkpoint::FILE);
     {
         let database = redb::Database::create(&path).unwrap();
         let transaction = database.begin_write().unwrap();

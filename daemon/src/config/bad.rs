@@ -16,7 +16,7 @@ const NO_UNIT: [&str; 2] = ["\"30\"", "is not a duration: write numbers with uni
 const NO_TIME: [&str; 2] = ["\"0s\"", "must be more than nothing"];
 const SPACE: [&str; 2] = ["\" x\"", "nor have white space around it"];
 
-pub(crate) const BAD: [BadValue; 122] = [
+pub(crate) const BAD: [BadValue; 124] = [
     ("version", "", "17", NO_TEXT),
     ("access_key", "", "17", NO_TEXT),
     ("access_key", "", r#"" x""#, SPACE),
@@ -124,6 +124,8 @@ pub(crate) const BAD: [BadValue; 122] = [
     ("eni_cap_shift", "", "4294967296", ["4294967296", "expected i32"]),
     ("eni_selection_policy", "", "17", NO_TEXT),
     ("eni_selection_policy", "", r#""all""#, ["\"all\"", "is none of most_ips, least_ips"]),
+    ("degradation", "", "17", NO_TEXT),
+    ("degradation", "", r#""l2""#, ["\"l2\"", "is none of"]),
     ("ip_stack", "", "17", NO_TEXT),
     ("ip_stack", "", r#""v4""#, ["\"v4\"", "is none of ipv4, ipv6, dual"]),
     ("enable_eni_trunking", "", r#""true""#, NO_SWITCH),

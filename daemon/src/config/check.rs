@@ -12,6 +12,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::keys::nearest_of;
 use super::raw::{RawRoute, RawTag};
 use super::scalar::{Scalar, hundredths};
+use controlplane::Degradation;
+
 use super::{
     AccessKey, EniCapacity, EniPolicy, IdleRange, IpamType, MemberMac, Remark, RuleLayout,
     ServiceCidr,
@@ -40,6 +42,8 @@ pub(super) const POLICIES: [(&str, SelectionPolicy); 3] = [
 ];
 pub(super) const ENI_POLICIES: [(&str, EniPolicy); 2] =
     [("most_ips", EniPolicy::MostIps), ("least_ips", EniPolicy::LeastIps)];
+pub(super) const DEGRADATIONS: [(&str, Degradation); 3] =
+    [("", Degradation::Off), ("l1", Degradation::NoReleases), ("l0", Degradation::NoCalls)];
 pub(super) const IPAM_TYPES: [(&str, IpamType); 3] =
     [("", IpamType::Local), ("crd", IpamType::Crd), ("preferCRD", IpamType::PreferCrd)];
 pub(super) const LAYOUTS: [(&str, RuleLayout); 2] =

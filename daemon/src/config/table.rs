@@ -71,7 +71,7 @@ const fn restart(value: Value, keep: fn(&mut Config, &Config)) -> Taken {
     Taken::Restart { value, keep }
 }
 
-pub(super) const KEYS: [Key; 49] = [
+pub(super) const KEYS: [Key; 50] = [
     key("version", "text", "", Taken::Nothing, "Of the file; its value means nothing."),
     key(
         "access_key",
@@ -234,6 +234,13 @@ pub(super) const KEYS: [Key; 49] = [
         "\"most_ips\"",
         live(|c| word(&c.eni_policy, &check::ENI_POLICIES)),
         "Which ENI a pod's address is of: the fullest, so that others can be given back, or the emptiest.",
+    ),
+    key(
+        "degradation",
+        "`l0`, `l1` or empty",
+        "\"\"",
+        live(|c| word(&c.degradation, &check::DEGRADATIONS)),
+        "What is left undone while the cloud is in trouble. `l1`: nothing is given back, detached or deleted, and the truth is not read again. `l0`: the cloud is not called at all; pods get what is idle. The reference has it in its control plane's configuration.",
     ),
     key(
         "ip_stack",

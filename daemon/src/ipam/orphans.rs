@@ -71,7 +71,7 @@ impl Orphans {
 
     /// Looks when it is time to, and leads to their end those that were found.
     pub(crate) fn advance(&mut self, now: Duration, out: &mut Outcome) {
-        if self.stopping {
+        if self.stopping || !self.settings.fleet.degradation.releases() {
             return;
         }
         if !self.busy && self.due <= now {
@@ -186,6 +186,9 @@ impl Orphans {
 
     /// When something is to be done without any event.
     pub(crate) fn wake(&self, now: Duration) -> Option<Duration> {
+        if !self.settings.fleet.degradation.releases() {
+            return None;
+        }
         let look = (!self.busy).then_some(self.due);
         self.fleet.wake(now).into_iter().chain(look).min()
     }

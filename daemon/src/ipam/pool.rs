@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use cloud::ClientToken;
 use controlplane::{
-    Answer, CallError, Fleet, FleetSettings, Goal, Notice, Random, Timing, VSwitches, Verb,
+    Answer, CallError, Degradation, Fleet, FleetSettings, Goal, Notice, Random, Timing, VSwitches,
+    Verb,
 };
 use model::{
     Capacity, EniId, InstanceId, IpStack, Mark, Mode, SandboxKey, SecurityGroupId, SelectionPolicy,
@@ -74,6 +75,7 @@ pub(crate) struct Settings {
     pub(crate) source_dest_check: bool,
     pub(crate) boot_id: String,
     pub(crate) timing: Timing,
+    pub(crate) degradation: Degradation,
 }
 
 impl Settings {
@@ -136,7 +138,11 @@ struct Creation {
 }
 
 fn fleet_settings(settings: &Settings) -> FleetSettings {
-    FleetSettings { instance: settings.instance.clone(), timing: settings.timing }
+    FleetSettings {
+        instance: settings.instance.clone(),
+        timing: settings.timing,
+        degradation: settings.degradation,
+    }
 }
 
 impl Pool {
@@ -480,7 +486,7 @@ impl Pool {
             links.min(),
             self.waiters.iter().map(|waiter| waiter.deadline).min(),
             self.ask_at.filter(|at| *at > now),
-            self.truth.wake(self.is_busy(), self.settings.sync_period),
+            self.look_due(),
             self.rest_wake(),
             self.ask_wake(now),
             self.creation_wake(now),

@@ -101,7 +101,7 @@ impl State {
         let held = self.pool.held();
         self.members.advance(&held, &mut self.vswitches, now, &mut out);
         self.orphans.advance(now, &mut out);
-        if !self.stopping {
+        if !self.stopping && self.pool.settings().degradation.calls() {
             let due = self.vswitches.due(now).into_iter();
             out.effects.extend(due.map(|id| Effect::Ask(Ask::VSwitch(id))));
         }
@@ -114,7 +114,8 @@ impl State {
         if self.stopping {
             return None;
         }
-        let vswitches = self.vswitches.wake(now);
+        let calls = self.pool.settings().degradation.calls();
+        let vswitches = self.vswitches.wake(now).filter(|_| calls);
         let orphans = self.orphans.wake(now);
         let unwritten = self.unwritten.wake();
         [self.pool.wake(now), self.members.wake(now), orphans, vswitches, unwritten]
@@ -331,6 +332,7 @@ fn settings(options: &Options, boot_id: String) -> Settings {
         source_dest_check: config.source_dest_check,
         boot_id,
         timing: timing::of_enis(config),
+        degradation: config.degradation,
     }
 }
 
@@ -351,7 +353,11 @@ fn orphan_settings(options: &Options, settings: &Settings) -> orphans::Settings 
     let cluster = tag(CLUSTER_TAG, options.node.instance.as_str());
     let daemon = [tag(CREATOR_TAG, DAEMON), tag(NODE_TAG, &options.node.name)];
     orphans::Settings {
-        fleet: FleetSettings { instance: settings.instance.clone(), timing: settings.timing },
+        fleet: FleetSettings {
+            instance: settings.instance.clone(),
+            timing: settings.timing,
+            degradation: settings.degradation,
+        },
         cluster: BTreeMap::from([cluster]),
         makers: vec![BTreeMap::from(daemon), BTreeMap::from([tag(CREATOR_TAG, CONTROL_PLANE)])],
         tag_rules: settings.tag_rules.clone(),
@@ -363,6 +369,7 @@ fn member_settings(options: &Options, settings: &Settings) -> ControllerSettings
         fleet: FleetSettings {
             instance: settings.instance.clone(),
             timing: timing::of_members(&options.config),
+            degradation: settings.degradation,
         },
         zone: settings.zone.clone(),
         stack: settings.stack,

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(30);
 impl Pool {
     /// The calls for ports that have something queued.
     pub(crate) fn ask(&mut self, now: Duration, out: &mut Outcome) {
-        if self.stopping {
+        if self.stopping || !self.settings.degradation.calls() {
             return;
         }
         for (token, port) in &mut self.ports {
@@ -148,6 +148,9 @@ impl Pool {
     }
 
     pub(super) fn ask_wake(&self, now: Duration) -> Option<Duration> {
+        if !self.settings.degradation.calls() {
+            return None;
+        }
         let due =
             self.ports.values().filter(|port| !port.lost && !port.asking.busy && !port.is_quiet());
         let due = due.map(|port| port.asking.not_before);

@@ -49,6 +49,12 @@ impl Pool {
             return;
         }
         let waiting = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
+        if !self.settings.degradation.calls() {
+            let message = "degradation is \"l0\" in eni_conf, so the cloud is not asked for addresses, and none is idle";
+            let cure = "take degradation out of eni_conf when the cloud is well again; no restart is needed";
+            self.barrier = Some(Barrier::Config { message: message.to_owned(), cure });
+            return;
+        }
         let goal = waiting.saturating_add(self.settings.idle.min()).max(self.warm_goal(waiting));
         self.want_trunk(goal, vswitches, now);
         let missing = goal.saturating_sub(self.supply());

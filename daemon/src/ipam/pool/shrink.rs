@@ -33,7 +33,8 @@ const UNASSIGN_AT_MOST: u32 = 10;
 impl Pool {
     /// Begins to give back what is idle above the maximum, from the emptiest ENI first.
     pub(crate) fn shrink(&mut self, now: Duration, out: &mut Outcome) {
-        if self.stopping || !self.waiters.is_empty() || !self.truth.is_known() {
+        let releases = self.settings.degradation.releases();
+        if self.stopping || !releases || !self.waiters.is_empty() || !self.truth.is_known() {
             return;
         }
         let mut surplus = self.idle().saturating_sub(self.idle_limit());
@@ -160,7 +161,8 @@ impl Pool {
 
     /// When an ENI without pods has lingered.
     pub(super) fn shrink_wake(&self, now: Duration) -> Option<Duration> {
-        if !self.waiters.is_empty() || self.idle() <= self.idle_limit() {
+        let releases = self.settings.degradation.releases();
+        if !releases || !self.waiters.is_empty() || self.idle() <= self.idle_limit() {
             return None;
         }
         let lingering = self.ports.values().filter(|port| port.serves() && port.could_go());
@@ -186,6 +188,9 @@ impl Pool {
                 return;
             }
         };
+        if !self.settings.degradation.releases() {
+            return;
+        }
         if !in_use.is_empty() {
             port.asking.give_not_before = now + PAUSE;
             return self.rest_in_use(&in_use, now, out);

@@ -100,11 +100,18 @@ impl Truth {
 impl Pool {
     /// Reads the cloud when it is time to.
     pub(crate) fn look(&mut self, now: Duration, out: &mut Outcome) {
-        let due = self.truth.wake(self.is_busy(), self.settings.sync_period);
-        if !self.stopping && due.is_some_and(|at| at <= now) {
+        if !self.stopping && self.look_due().is_some_and(|at| at <= now) {
             self.truth.busy = true;
             out.effects.push(Effect::Ask(Ask::Instance));
         }
+    }
+
+    /// When the cloud is to be read: where it is to be left alone, only if it never was.
+    pub(super) fn look_due(&self) -> Option<Duration> {
+        let due = self.truth.wake(self.is_busy(), self.settings.sync_period);
+        let degradation = self.settings.degradation;
+        let wanted = degradation.releases() || !self.truth.is_known();
+        due.filter(|_| degradation.calls() && wanted)
     }
 
     /// Somebody wants to know more.

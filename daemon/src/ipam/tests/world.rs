@@ -428,6 +428,11 @@ impl World {
         self.event(Event::Tick);
     }
 
+    /// Another configuration.
+    pub(super) fn reconfigure(&mut self, options: Options) {
+        self.event(Event::Reconfigure(Box::new(options)));
+    }
+
     /// A new process that finds no records.
     pub(super) fn lose_checkpoint(&mut self) {
         self.disk = Disk::default();
