@@ -3,11 +3,13 @@
 
 mod ask;
 mod audit;
+mod compare;
 mod plan;
 mod port;
 mod prefix;
 mod reclaim;
 mod release;
+mod settings;
 mod shelf;
 mod shrink;
 mod tags;
@@ -18,27 +20,22 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use cloud::ClientToken;
-use controlplane::{
-    Answer, CallError, Degradation, Fleet, FleetSettings, Goal, Notice, Random, Timing, VSwitches,
-    Verb,
-};
-use model::{
-    Capacity, EniId, InstanceId, IpStack, Mark, Mode, SandboxKey, SecurityGroupId, SelectionPolicy,
-    VSwitchId, ZoneId,
-};
+use controlplane::{Answer, CallError, Fleet, Goal, Notice, Random, VSwitches, Verb};
+use model::{EniId, Mark, Mode, SandboxKey, VSwitchId};
 
 use super::disagreement::{Disagreement, DisagreementKind};
 use super::event::{Ask, Effect, Outcome, Ticket, Whose};
-use super::lot::{Grain, Lot};
+use super::lot::Lot;
 use super::{AllocError, Allocation, EniRecord, Uplink};
 use crate::checkpoint::{AssignRecord, Change, Contents, RestRecord};
-use crate::config::{EniPolicy, IdleRange, IdleReclaim, Prefixes};
+use crate::config::EniPolicy;
 use crate::datapath::{EniKind, EniLink};
 
 use plan::Barrier;
 use port::Intent;
 pub(crate) use port::{LinkState, Port};
 use reclaim::Reclaim;
+pub(crate) use settings::Settings;
 pub(crate) use shelf::Family;
 pub(crate) use shelf::SlotState;
 pub(crate) use tags::{Tag, TagRules};
@@ -46,45 +43,6 @@ use truth::Truth;
 
 /// A link that could not be set is tried again after this.
 const LINK_RETRY: Duration = Duration::from_secs(5);
-
-/// What the pool needs to know.
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    pub(crate) instance: InstanceId,
-    pub(crate) zone: ZoneId,
-    pub(crate) stack: IpStack,
-    pub(crate) capacity: Capacity,
-    pub(crate) idle: IdleRange,
-    pub(crate) warm_up: u32,
-    pub(crate) reclaim: Option<IdleReclaim>,
-    pub(crate) prefixes: Option<Prefixes>,
-    pub(crate) min_enis: u32,
-    pub(crate) max_enis: Option<u32>,
-    pub(crate) batch: u32,
-    pub(crate) cooldown: Duration,
-    pub(crate) sync_period: Duration,
-    pub(crate) trunking: bool,
-    pub(crate) mark_mask: u32,
-    pub(crate) vswitches: Vec<VSwitchId>,
-    pub(crate) policy: SelectionPolicy,
-    pub(crate) eni_policy: EniPolicy,
-    pub(crate) security_groups: Vec<SecurityGroupId>,
-    pub(crate) tags: BTreeMap<String, String>,
-    pub(crate) tag_rules: TagRules,
-    pub(crate) resource_group: Option<String>,
-    pub(crate) source_dest_check: bool,
-    pub(crate) boot_id: String,
-    pub(crate) timing: Timing,
-    pub(crate) degradation: Degradation,
-}
-
-impl Settings {
-    /// Pods that one ENI can serve.
-    pub(crate) fn pods_per_eni(&self) -> u32 {
-        let grain = if self.prefixes.is_some() { Grain::Prefixes } else { Grain::Addresses };
-        grain.pods(self.stack, self.capacity.per_eni)
-    }
-}
 
 /// The shared pool.
 #[derive(Debug, Clone)]
@@ -137,20 +95,11 @@ struct Creation {
     trouble: Option<CallError>,
 }
 
-fn fleet_settings(settings: &Settings) -> FleetSettings {
-    FleetSettings {
-        instance: settings.instance.clone(),
-        timing: settings.timing,
-        degradation: settings.degradation,
-    }
-}
-
 impl Pool {
     /// Rebuilt from the checkpoint.
     pub(crate) fn new(settings: Settings, contents: &Contents, seed: u64, now: Duration) -> Self {
         let mut random = Random::new(seed);
-        let fleet =
-            Fleet::new(fleet_settings(&settings), contents.enis.clone(), random.next(), now);
+        let fleet = Fleet::new(settings.fleet(), contents.enis.clone(), random.next(), now);
         let shared = contents.sandboxes.iter().filter(|s| s.allocation.mode == Mode::Shared);
         let owners = shared.map(|sandbox| {
             let allocation = sandbox.allocation.clone();
@@ -197,7 +146,7 @@ impl Pool {
 
     /// For what is made and kept from now on; ENIs that are there stay as they are.
     pub(crate) fn reconfigure(&mut self, settings: Settings) {
-        self.fleet.reconfigure(fleet_settings(&settings));
+        self.fleet.reconfigure(settings.fleet());
         self.settings = settings;
     }
 

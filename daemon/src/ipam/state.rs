@@ -353,11 +353,7 @@ fn orphan_settings(options: &Options, settings: &Settings) -> orphans::Settings 
     let cluster = tag(CLUSTER_TAG, options.node.instance.as_str());
     let daemon = [tag(CREATOR_TAG, DAEMON), tag(NODE_TAG, &options.node.name)];
     orphans::Settings {
-        fleet: FleetSettings {
-            instance: settings.instance.clone(),
-            timing: settings.timing,
-            degradation: settings.degradation,
-        },
+        fleet: settings.fleet(),
         cluster: BTreeMap::from([cluster]),
         makers: vec![BTreeMap::from(daemon), BTreeMap::from([tag(CREATOR_TAG, CONTROL_PLANE)])],
         tag_rules: settings.tag_rules.clone(),
@@ -366,11 +362,7 @@ fn orphan_settings(options: &Options, settings: &Settings) -> orphans::Settings 
 
 fn member_settings(options: &Options, settings: &Settings) -> ControllerSettings {
     ControllerSettings {
-        fleet: FleetSettings {
-            instance: settings.instance.clone(),
-            timing: timing::of_members(&options.config),
-            degradation: settings.degradation,
-        },
+        fleet: FleetSettings { timing: timing::of_members(&options.config), ..settings.fleet() },
         zone: settings.zone.clone(),
         stack: settings.stack,
         trunking: settings.trunking,
