@@ -25,9 +25,10 @@ const LANES: u32 = 3;
 const REPEATS: u32 = 600;
 /// Between two of them.
 const BACKOFF: Duration = Duration::from_millis(100);
-/// How often the end is looked at: members and addresses of which the dead daemons did not know what
-/// became take the cloud's lag of a minute.
-const LOOKS: u32 = 6;
+/// How often the end is looked at, for a while each. An ENI of which a dead daemon did not know what became
+/// takes no call for the cloud's lag of a minute: pods that wait get another ENI, and that one goes when it
+/// was empty for two minutes and the cloud was read anew.
+const LOOKS: u32 = 24;
 
 fn number(name: &str, default: u32) -> u32 {
     let set = std::env::var(name).ok();

@@ -232,10 +232,10 @@ impl Pool {
     ) -> u32 {
         while missing > 0 {
             let makes = self.making().next().is_some();
-            if makes
-                && (waiting == 0 || missing <= self.batch_of_pods(now).min(self.making_room(now)))
-            {
-                // A few more find room on what is being made, one call after it is up.
+            let few = missing < self.batch_of_pods(now) && missing <= self.making_room(now);
+            if makes && (waiting == 0 || few) {
+                // They find room on what is being made, one call after it is up. Who fills a batch does
+                // not wait for that call.
                 break;
             }
             match self.intend(Kind::Secondary, missing, vswitches, now) {
