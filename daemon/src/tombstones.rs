@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::checkpoint::Contents;
+use crate::checkpoint::{Contents, RestKind};
 
 /// Those that rest, are still a sandbox's, or go with a member that is on its way out (the pool
 /// buries those when it is gone).
@@ -13,7 +13,9 @@ pub fn expected(contents: &Contents) -> BTreeSet<IpAddr> {
     let held = sandboxes.flat_map(|record| record.allocation.addresses.iter());
     let members = contents.members.iter().filter_map(|member| member.binding());
     let leaving = members.flat_map(|binding| binding.addresses.iter());
-    let rests = contents.rests.iter().map(|rest| rest.address);
+    // What leaves was idle, and buried before.
+    let rests = contents.rests.iter().filter(|rest| rest.kind == RestKind::Cooling);
+    let rests = rests.map(|rest| rest.address);
     held.chain(leaving).chain(rests).collect()
 }
 
@@ -24,10 +26,10 @@ mod tests {
     use model::EniId;
 
     use super::*;
-    use crate::checkpoint::{RestKind, RestRecord};
+    use crate::checkpoint::RestRecord;
 
     #[test]
-    fn what_rests_keeps_its_tombstone() {
+    fn what_rests_keeps_its_tombstone_and_what_leaves_has_none() {
         let address = "10.0.1.1".parse().unwrap();
         let rest = RestRecord {
             eni: EniId::new("eni-1"),
@@ -36,7 +38,12 @@ mod tests {
             since: Duration::ZERO,
             boot_id: String::new(),
         };
-        let contents = Contents { rests: vec![rest], ..Contents::default() };
+        let leaves = RestRecord {
+            address: "10.0.1.2".parse().unwrap(),
+            kind: RestKind::Leaving,
+            ..rest.clone()
+        };
+        let contents = Contents { rests: vec![rest, leaves], ..Contents::default() };
         assert_eq!(expected(&contents), BTreeSet::from([address]));
     }
 }

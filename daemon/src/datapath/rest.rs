@@ -76,6 +76,8 @@ impl Actor {
         let stones: Vec<Tombstone> =
             self.tombstones.iter().filter(|stone| of_them(stone)).cloned().collect();
         self.tombstones.retain(|stone| !of_them(stone));
+        // The pool may be quicker than the pods' restoring, which would take them over from the map.
+        self.expected_tombstones.retain(|address| !addresses.contains(address));
         let before = stones.iter().filter_map(|stone| desired::tombstone(&enis, stone));
         let before = State { node: objects(before), ..State::default() };
         self.forget(&before, &State::default());

@@ -315,6 +315,31 @@ fn a_tombstone_that_a_crash_left_is_buried_at_the_start() {
 }
 
 #[test]
+fn an_address_that_is_buried_before_the_pods_are_restored_gets_no_tombstone_back() {
+    on_a_node(IpStack::Dual, async |node| {
+        let datapath = node.datapath().await;
+        node.set_eni(&datapath, 1, EniKind::Secondary).await;
+        let before = witness::node();
+        let spec = node.pod(1, 5);
+        let pod = add(&datapath, &spec).await;
+        datapath.del_pod(&pod).await.unwrap();
+        settled(&datapath).await;
+        drop(datapath);
+
+        let datapath = node.datapath().await;
+        datapath.expect_tombstones(spec.addresses.iter().collect()).await.unwrap();
+        let eni = node.eni(1, EniKind::Secondary);
+        datapath.set_eni(eni, std::time::Duration::ZERO).await.unwrap();
+        // It had rested long enough when the daemon was down: the pool does not wait for the pods.
+        datapath.bury(&[spec.addresses]).await.unwrap();
+        datapath.restore(Vec::new()).await.unwrap();
+        datapath.repair().await.unwrap();
+        assert!(datapath.tombstones().await.unwrap().is_empty());
+        assert_same(&before, &witness::node(), "after the repair");
+    });
+}
+
+#[test]
 fn a_namespace_whose_sandbox_has_just_gone_takes_the_next_one_at_once() {
     on_a_node(IpStack::Dual, async |node| {
         let datapath = node.datapath().await;
