@@ -4,6 +4,7 @@
 mod ask;
 mod audit;
 mod compare;
+mod homes;
 mod plan;
 mod port;
 mod prefix;
@@ -294,7 +295,7 @@ impl Pool {
             let Some(mark) = mark(port.number, mask).filter(|_| wanted) else {
                 continue;
             };
-            port.link = LinkState::Setting;
+            port.link = LinkState::Setting { gone: false };
             out.effects.push(Effect::SetLink(token.clone(), port.spec(mark)));
         }
     }
@@ -308,6 +309,8 @@ impl Pool {
     ) {
         let Some(port) = self.ports.get_mut(token) else { return };
         port.link = match result {
+            // It went while its answer was on the way.
+            Ok(_) if port.link == (LinkState::Setting { gone: true }) => LinkState::Wanted(now),
             Ok(link) => {
                 port.unplugged = None;
                 LinkState::Up(link)
@@ -322,8 +325,15 @@ impl Pool {
     /// The kernel has no link of an ENI any more: it serves nobody until it has one again, and the
     /// cloud is asked whether the ENI is still here. Until then it is told once.
     pub(crate) fn link_gone(&mut self, eni: &EniId, now: Duration, out: &mut Outcome) {
-        let up = |port: &&mut Port| port.id == *eni && matches!(port.link, LinkState::Up(_));
-        let Some(port) = self.ports.values_mut().find(up) else { return };
+        let Some(port) = self.ports.values_mut().find(|port| port.id == *eni) else { return };
+        match port.link {
+            LinkState::Up(_) => {}
+            LinkState::Setting { .. } => {
+                port.link = LinkState::Setting { gone: true };
+                return;
+            }
+            LinkState::Wanted(_) => return,
+        }
         out.disagreements.push(Disagreement {
             kind: DisagreementKind::LinkMissing,
             subject: format!("ENI {eni}"),
@@ -337,7 +347,7 @@ impl Pool {
     /// Whether a link that was there before the restart is still to be set for the first time.
     pub(crate) fn is_restoring(&self) -> bool {
         self.ports.values().any(|port| match port.link {
-            LinkState::Setting => true,
+            LinkState::Setting { .. } => true,
             LinkState::Wanted(at) => at.is_zero(),
             LinkState::Up(_) => false,
         })

@@ -125,7 +125,7 @@ fn eni(record: &super::EniRecord, pool: &Pool) -> debug::Eni {
     let port = pool.ports().find(|(token, _)| **token == record.token).map(|(_, port)| port);
     let link = port.and_then(|port| match &port.link {
         LinkState::Up(link) => Some(link),
-        LinkState::Setting | LinkState::Wanted(_) => None,
+        LinkState::Setting { .. } | LinkState::Wanted(_) => None,
     });
     let index = link.map_or(0, |link| link.index.get());
     let kind = if record.spec.kind == Kind::Trunk { EniKind::Trunk } else { EniKind::Secondary };

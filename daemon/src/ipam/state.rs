@@ -81,7 +81,11 @@ impl State {
     /// One step.
     pub(crate) fn step(&mut self, event: Event, now: Duration) -> Outcome {
         let mut out = Outcome::default();
+        let news = matches!(event, Event::Told { .. });
         self.take(event, now, &mut out);
+        if news {
+            self.pool.one_home(now, &mut out);
+        }
         self.pool.withhold(self.members.addresses(), now, &mut out);
         self.pool.serve(now, &mut out);
         self.pool.drop_lost(self.members.trunks());

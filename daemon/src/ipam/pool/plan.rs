@@ -429,8 +429,8 @@ impl Pool {
     }
 
     pub(super) fn creation_wake(&self, now: Duration) -> Option<Duration> {
-        let pauses = now < self.creation.not_before && !self.waiters.is_empty();
-        pauses.then_some(self.creation.not_before)
+        // Also when nobody waits: the pool may be below its minimum.
+        (now < self.creation.not_before).then_some(self.creation.not_before)
     }
 }
 

@@ -54,8 +54,8 @@ pub(crate) struct Port {
 pub(crate) enum LinkState {
     /// To be set, not before this.
     Wanted(Duration),
-    /// Being set.
-    Setting,
+    /// Being set; `gone` if the kernel lost it in the meantime.
+    Setting { gone: bool },
     /// Carries frames.
     Up(EniLink),
 }
