@@ -22,7 +22,12 @@ pub struct FleetSettings {
     pub timing: Timing,
     /// What is left undone for now.
     pub degradation: Degradation,
+    /// An ENI with one of these tags is somebody else's: it is not changed.
+    pub blocked: Vec<(String, String)>,
 }
+
+/// An ENI that is somebody else's by its tags is looked at again after this.
+const HELD: Duration = Duration::from_mins(20);
 
 /// What is left undone, so that a cloud in trouble is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,6 +54,20 @@ impl Degradation {
 }
 
 impl FleetSettings {
+    /// What to do next for one ENI, and nothing that changes it while it has a blocked tag.
+    fn next<T>(&self, record: &Eni<T>, view: &View, now: Duration) -> Action {
+        let action = next(record, view, &self.instance, &self.timing, now);
+        let (Action::Change(_, id), Some(Seen { at, eni: Some(eni) })) = (&action, &view.seen)
+        else {
+            return action;
+        };
+        if !self.blocked.iter().any(|(key, value)| eni.tags.get(key) == Some(value)) {
+            return action;
+        }
+        let again = at.saturating_add(HELD);
+        if now < again { Action::Wait(Some(again)) } else { Action::Describe(id.clone()) }
+    }
+
     const fn leads_on(&self, goal: Goal) -> bool {
         match goal {
             Goal::Bound => self.degradation.calls(),
@@ -157,6 +176,10 @@ impl<T: Clone> Fleet<T> {
                 life.view.not_before = Duration::ZERO;
             }
             life.view.tries = 0;
+            if matches!(life.record.stage, Stage::Bound(_)) {
+                // What it was like when it came says nothing of its tags now.
+                life.view.seen = None;
+            }
             self.unsaved.push(token.clone());
         }
     }
@@ -166,13 +189,9 @@ impl<T: Clone> Fleet<T> {
         let settings = &self.settings;
         let lives = self.lives.values().filter(|life| settings.leads_on(life.record.goal));
         lives
-            .filter_map(|life| {
-                let next =
-                    next(&life.record, &life.view, &settings.instance, &settings.timing, now);
-                match next {
-                    Action::Wait(until) => until,
-                    _ => Some(now),
-                }
+            .filter_map(|life| match settings.next(&life.record, &life.view, now) {
+                Action::Wait(until) => until,
+                _ => Some(now),
             })
             .min()
     }
@@ -209,7 +228,7 @@ impl<T: Clone> Fleet<T> {
             return false;
         }
         let instance = &self.settings.instance;
-        let call = match next(record, view, instance, &self.settings.timing, now) {
+        let call = match self.settings.next(record, view, now) {
             Action::Wait(_) => return false,
             Action::Find => Call::Find(token.clone()),
             Action::Create => Call::Create(Box::new(record.create())),

@@ -519,7 +519,8 @@ impl Simulation {
         }
         let AddressRequest::Any(count) = request.addresses else { return Err(garbage(action)) };
         let eni = self.enis.get(&request.eni).ok_or_else(|| missing(action, Thing::Eni))?;
-        if eni.v4.len() + usize::try_from(count).unwrap_or(0) > self.limits.addresses {
+        let taken = eni.v4.len() + eni.v4_prefixes.len();
+        if taken + usize::try_from(count).unwrap_or(0) > self.limits.addresses {
             return Err(refused(action, Meaning::V4Quota, "Ipv4CountExceeded"));
         }
         let vswitch = eni.vswitch.clone();
@@ -539,7 +540,8 @@ impl Simulation {
         }
         let AddressRequest::Any(count) = request.addresses else { return Err(garbage(action)) };
         let eni = self.enis.get(&request.eni).ok_or_else(|| missing(action, Thing::Eni))?;
-        if eni.v6.len() + usize::try_from(count).unwrap_or(0) > self.limits.addresses {
+        let taken = eni.v6.len() + eni.v6_prefixes.len();
+        if taken + usize::try_from(count).unwrap_or(0) > self.limits.addresses {
             return Err(refused(action, Meaning::V6Quota, "Ipv6CountExceeded"));
         }
         let v6: Vec<_> = (0..count).map(|n| self.v6(n)).collect();

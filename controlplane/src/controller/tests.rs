@@ -108,6 +108,7 @@ fn settings(members: u32) -> ControllerSettings {
     let instance = InstanceId::new("i-1");
     ControllerSettings {
         fleet: FleetSettings {
+            blocked: Vec::new(),
             instance,
             timing: Timing::default(),
             degradation: crate::Degradation::Off,

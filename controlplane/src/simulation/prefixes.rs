@@ -67,13 +67,12 @@ impl Simulation {
             return Err(refused(action, exhausted, "InvalidVSwitchId.IpNotEnough"));
         }
         self.take(vswitch, (count * V4_SIZE).into(), action)?;
-        let prefix = |made: u32| Ipv4Network::new(Ipv4Addr::from(0x0b00_0000 + made * V4_SIZE), 28);
-        Ok((0..count)
-            .filter_map(|_| {
-                self.made += 1;
-                prefix(self.made).ok()
-            })
-            .collect())
+        Ok((0..count).filter_map(|_| self.next_v4_prefix()).collect())
+    }
+
+    pub(super) fn next_v4_prefix(&mut self) -> Option<Ipv4Network> {
+        self.made += 1;
+        Ipv4Network::new(Ipv4Addr::from(0x0b00_0000 + self.made * V4_SIZE), 28).ok()
     }
 
     pub(super) fn new_v6_prefixes(&mut self, count: u32) -> Vec<Ipv6Network> {

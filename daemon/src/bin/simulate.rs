@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use daemon::ipam::simulation::{Law, Minimal, play, replay, shrink};
+use daemon::ipam::simulation::{Law, Minimal, WHOLE, play, replay, shrink};
 
 /// Plays seeds of the pool's simulation; the first that breaks a law is shown as small as it can be.
 #[derive(Debug, Parser)]
@@ -19,7 +19,7 @@ struct Args {
     #[arg(long, default_value_t = 10_000)]
     seeds: u64,
     /// The first of them.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = WHOLE)]
     from: u64,
     /// Only this one, with all that happens.
     #[arg(long, conflicts_with_all = ["seeds", "from"])]

@@ -357,6 +357,7 @@ impl<E: Ecs> Hands<E> {
                 let buried = self.links.bury(addresses.clone()).await;
                 Some(Told::Buried(addresses, buried.map_err(|e| text(&e))))
             }
+            Effect::Rewritten(tried) => Some(Told::Rewritten(tried)),
             Effect::Released(..) => None,
         }
     }

@@ -61,6 +61,8 @@ pub(crate) enum Effect {
     Bury(Vec<IpPair>),
     /// Tell a caller that its release is durable.
     Released(Ticket, SandboxKey),
+    /// Say that this try to write all again is durable.
+    Rewritten(u64),
 }
 
 /// A question to the cloud.
@@ -118,6 +120,8 @@ pub(crate) enum Told {
     Audited(Result<BTreeSet<IpAddr>, String>),
     /// To [`Effect::Bury`].
     Buried(Vec<IpPair>, Result<(), String>),
+    /// To [`Effect::Rewritten`].
+    Rewritten(u64),
 }
 
 /// What follows from an event. `writes` are durable before any of `effects` begins; `answers` need
@@ -150,7 +154,7 @@ impl Effect {
             Self::WitnessOrphan { eni, .. } => Told::OrphanWitnessed { eni, result: Err(text()) },
             Self::Audit(_) => Told::Audited(Err(text())),
             Self::Bury(addresses) => Told::Buried(addresses, Err(text())),
-            Self::Released(..) => return None,
+            Self::Released(..) | Self::Rewritten(_) => return None,
         })
     }
 }
@@ -210,6 +214,7 @@ impl Told {
             | Self::Witnessed { .. }
             | Self::OrphanWitnessed { .. }
             | Self::Audited(_)
+            | Self::Rewritten(_)
             | Self::Buried(..) => None,
         }
     }

@@ -190,9 +190,7 @@ impl Pool {
     /// Serves who waits from what is idle, the fullest ENI first.
     pub(crate) fn serve(&mut self, now: Duration, out: &mut Outcome) {
         let stack = self.settings.stack;
-        if !self.waiters.is_empty() {
-            self.thaw(now);
-        }
+        self.thaw(now);
         while let Some(waiter) = self.waiters.pop_front() {
             let serving = self
                 .ports

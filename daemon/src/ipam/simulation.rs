@@ -15,6 +15,7 @@ mod schedule;
 mod setup;
 mod shrink;
 mod trace;
+mod whole;
 mod world;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub(super) use disk::Disk;
 pub use laws::{Broken, Law};
 pub use play::{Played, play, replay};
 pub use shrink::{Minimal, shrink};
+pub use whole::WHOLE;
 
 /// Seeds that broke a law once, and shall not again: the file's lines are a seed, a date, and what it
 /// had found.

@@ -257,6 +257,7 @@ impl State {
                 let known = |eni: &cloud::Eni| pool.knows(eni) || members.knows(eni);
                 self.orphans.looked(result, known, (begun, now), out);
             }
+            Told::Rewritten(tried) => self.unwritten.written(tried),
             Told::Audited(result) => self.pool.audited(result, now, out),
             Told::OrphanWitnessed { eni, result } => self.orphans.witnessed(&eni, result),
             Told::Instance(result) => {

@@ -24,7 +24,8 @@ impl Pool {
             return;
         }
         for (token, port) in &mut self.ports {
-            if port.lost || port.asking.busy || now < port.asking.not_before {
+            let apt = !port.lost && port.retired.is_none() && !port.asking.busy;
+            if !apt || now < port.asking.not_before {
                 continue;
             }
             let batch = self.settings.batch;
@@ -151,8 +152,9 @@ impl Pool {
         if !self.settings.degradation.calls() {
             return None;
         }
-        let due =
-            self.ports.values().filter(|port| !port.lost && !port.asking.busy && !port.is_quiet());
+        let due = self.ports.values().filter(|port| {
+            !port.lost && port.retired.is_none() && !port.asking.busy && !port.is_quiet()
+        });
         let due = due.map(|port| port.asking.not_before);
         let gives = self.ports.values().map(|port| port.asking.give_not_before);
         due.chain(gives.filter(|at| *at > now)).min()

@@ -168,6 +168,10 @@ impl Port {
         self.shelf.keep_prefixes(&prefixes);
         let all = addresses.iter().map(|address| IpNetwork::from(*address)).chain(prefixes);
         self.greet(&all.collect(), begun, now, &mut difference);
+        if let Some(primary) = eni.primary_v4 {
+            // Also where it was dropped, and is taken in again.
+            self.shelf.mark_primary(IpAddr::V4(primary));
+        }
         self.doubt = !self.strangers.is_empty();
         difference
     }

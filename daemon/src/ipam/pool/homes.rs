@@ -38,6 +38,8 @@ impl Pool {
                 } else {
                     tracing::warn!(%eni, %address, "the cloud has moved an address to another ENI");
                     port.shelf.remove(address);
+                    // The newer of our words may be the older of the cloud's: it is to say.
+                    port.doubt = true;
                     out.notes.push(Change::RemoveRest(eni, address));
                 }
             }

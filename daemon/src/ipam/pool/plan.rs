@@ -15,6 +15,8 @@ use crate::ipam::lot::{Grain, Lot};
 const COLLECT: Duration = Duration::from_millis(20);
 /// After a refusal that repetition does not help against.
 const CREATE_PAUSE: Duration = Duration::from_secs(30);
+/// And so much longer when no pod waits.
+const WARM_PAUSE: Duration = Duration::from_mins(5);
 /// After the cloud named a quota that our count has not reached.
 const QUOTA_PAUSE: Duration = Duration::from_mins(1);
 /// A vSwitch that had addresses and no prefix left is asked for single ones so long.
@@ -97,7 +99,8 @@ impl Pool {
         let Some(floor) = self.settings.prefixes else { return };
         for (family, floor) in [(Family::V4, floor.v4), (Family::V6, floor.v6)] {
             let counts = Family::all(self.settings.stack).any(|of| of == family);
-            let has: u32 = self.ports.values().map(|port| port.prefixes(family)).sum();
+            let stays = self.ports.values().filter(|port| !port.is_closing());
+            let has: u32 = stays.map(|port| port.prefixes(family)).sum();
             if counts && has < floor {
                 self.add_prefixes(family, floor - has, vswitches, now);
             }
@@ -429,8 +432,10 @@ impl Pool {
     }
 
     pub(super) fn creation_wake(&self, now: Duration) -> Option<Duration> {
-        // Also when nobody waits: the pool may be below its minimum.
-        (now < self.creation.not_before).then_some(self.creation.not_before)
+        // Nobody waits for the warm pool, and the cloud said no.
+        let more = if self.waiters.is_empty() { WARM_PAUSE } else { Duration::ZERO };
+        let again = self.creation.not_before.saturating_add(more);
+        (!self.creation.not_before.is_zero() && now < again).then_some(again)
     }
 }
 

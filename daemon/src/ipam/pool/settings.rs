@@ -54,6 +54,12 @@ impl Settings {
             instance: self.instance.clone(),
             timing: self.timing,
             degradation: self.degradation,
+            blocked: self
+                .tag_rules
+                .blocked
+                .iter()
+                .map(|it| (it.key.clone(), it.value.clone()))
+                .collect(),
         }
     }
 }

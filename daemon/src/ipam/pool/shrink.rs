@@ -41,15 +41,20 @@ impl Pool {
         let leaving: u32 = self.ports.values().map(|port| port.leaving(self.settings.stack)).sum();
         surplus = surplus.saturating_sub(leaving);
         let mut spare_enis = self.kept_enis().saturating_sub(self.settings.min_enis);
-        let mut spare_prefixes = self.spare_prefixes();
+        let mut spare_prefixes = self.spare_prefixes(Family::V4);
+        let mut spare_v6_prefixes = self.spare_prefixes(Family::V6);
         for token in self.emptiest_first(now) {
             if surplus == 0 {
                 return;
             }
             let Some(port) = self.ports.get(&token) else { continue };
             let held = port.shelf.idle_pairs(self.settings.stack);
-            let given = if spare_enis > 0 && port.could_go() && held <= surplus {
+            let prefixes = (port.shelf.prefixes(Family::V4), port.shelf.prefixes(Family::V6));
+            let spare = prefixes.0 <= spare_prefixes && prefixes.1 <= spare_v6_prefixes;
+            let given = if spare_enis > 0 && spare && port.could_go() && held <= surplus {
                 spare_enis -= 1;
+                (spare_prefixes, spare_v6_prefixes) =
+                    (spare_prefixes - prefixes.0, spare_v6_prefixes - prefixes.1);
                 // It counts as given also while it lingers: its fellows are not emptied instead.
                 surplus -= held;
                 if !self.is_due_to_go(&token, now) {
@@ -81,17 +86,24 @@ impl Pool {
         self.freeze(surplus, now);
     }
 
-    /// So many IPv4 prefixes may go.
-    fn spare_prefixes(&self) -> u32 {
-        let has: u32 = self.ports.values().map(|port| port.shelf.prefixes(Family::V4)).sum();
-        let floor = self.settings.prefixes.map_or(0, |floor| floor.v4);
+    /// So many prefixes of a family may go.
+    fn spare_prefixes(&self, family: Family) -> u32 {
+        let going = Intent::Check(Surplus::Eni);
+        let stays =
+            |port: &&Port| !port.is_closing() && port.asking.intent.as_ref() != Some(&going);
+        let has = self.ports.values().filter(stays).map(|port| port.shelf.prefixes(family));
+        let has: u32 = has.sum();
+        let floor = self.settings.prefixes.map_or(0, |floor| match family {
+            Family::V4 => floor.v4,
+            Family::V6 => floor.v6,
+        });
         has.saturating_sub(floor)
     }
 
     /// Where no whole prefix is idle, the one that is nearest to it serves nobody new, so that it becomes so.
     fn freeze(&mut self, surplus: u32, now: Duration) {
         let frozen = self.ports.values().any(|port| port.shelf.thaws_at().is_some());
-        if frozen || surplus < Lot::V4_PREFIX || self.spare_prefixes() == 0 {
+        if frozen || surplus < Lot::V4_PREFIX || self.spare_prefixes(Family::V4) == 0 {
             return;
         }
         let serving = self.ports.values_mut().filter(|port| port.serves());
@@ -180,6 +192,10 @@ impl Pool {
         let Some(port) = self.ports.get_mut(token) else { return };
         let Some(Intent::Check(given)) = port.asking.intent.take() else { return };
         port.asking.busy = false;
+        if port.retired.is_some() {
+            // It has been said to be somebody else's meanwhile.
+            return;
+        }
         let in_use = match result {
             Ok(in_use) => in_use,
             Err(error) => {

@@ -82,6 +82,8 @@ impl World {
         let key = key(pod);
         match self.callers.get(&key) {
             _ if !self.is_up() => return,
+            // It is to be deleted first, though nobody here knows it.
+            None if self.memory.ghosts.contains_key(&key) => return,
             // From the record, without the pool.
             Some(Caller::Has { record: Record::Written | Record::Writing, .. }) => return,
             Some(Caller::Dying { .. }) => return self.del(pod),
@@ -180,6 +182,7 @@ impl World {
     pub(super) fn release(&mut self, key: &SandboxKey) {
         let ticket = self.ticket();
         let before = self.callers.remove(key);
+        self.memory.ghosts.remove(key);
         // Nothing is in the kernel before the record is durable.
         let lived = matches!(before, Some(Caller::Has { record: Record::Written, .. }));
         let dying = matches!(before, Some(Caller::Dying { .. }));

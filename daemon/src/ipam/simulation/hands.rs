@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use cloud::{AddressRequest, AssignAddresses, AssignPrefixes, ClientToken, EniFilter, EniStatus};
 use controlplane::simulation::{Simulation, Write, Written};
-use controlplane::{Answer, Call, CallError, Change};
+use controlplane::{Answer, Call, CallError, Change, Degradation};
 use ipnetwork::IpNetwork;
 use model::{EniId, InstanceId, LinkIndex};
 
 use super::callers::Caller;
 use super::chance::chance;
+use super::laws::Law;
 use super::setup::INSTANCE;
 use super::world::World;
 use crate::datapath::{EniLink, EniSpec};
@@ -42,6 +43,17 @@ impl World {
     /// What had to be durable is.
     pub(super) fn begin(&mut self, effects: Vec<Effect>, begun: Duration) {
         for effect in effects {
+            if let Some(id) = changed(&effect).filter(|id| self.is_blocked(id))
+                && self.memory.excluded.get(id).is_some_and(|told| *told + self.setup.lag < begun)
+            {
+                let what = format!("{effect:?}, and {id} has a blocked tag");
+                self.breach(Law::Excluded, what);
+            }
+            if begun > self.memory.degraded_at
+                && is_left_undone(self.setup.options.config.degradation, &effect)
+            {
+                self.breach(Law::Degraded, format!("{effect:?}"));
+            }
             if let Effect::Released(ticket, _) = effect {
                 self.released(ticket);
                 continue;
@@ -113,6 +125,7 @@ impl World {
                 let result = self.kernel("the kernel cannot be read");
                 Told::Audited(result.map(|()| self.users(None, &addresses)))
             }
+            Effect::Rewritten(tried) => Told::Rewritten(tried),
             Effect::Released(..) => return None,
         })
     }
@@ -125,7 +138,10 @@ impl World {
     /// Which of these addresses the kernel sees in use, and all that are used on an ENI.
     fn users(&self, eni: Option<&EniId>, addresses: &[IpAddr]) -> BTreeSet<IpAddr> {
         let live = self.callers.values().filter_map(Caller::lives_on);
-        let mut users = BTreeSet::new();
+        let mut users: BTreeSet<IpAddr> = BTreeSet::new();
+        let on_it = |address| eni.is_some_and(|id| self.cloud.has_address(id, address));
+        let others = self.used_by_others().filter(|it| addresses.contains(it) || on_it(*it));
+        users.extend(others);
         for allocation in live {
             let whole = eni.is_some_and(|id| allocation.eni == *id || allocation.parent == *id);
             let used = allocation.addresses.iter();
@@ -169,6 +185,12 @@ impl World {
         }
     }
 
+    /// Whether the daemon is about to be told that a link is up.
+    pub(super) fn is_link_told(&self) -> bool {
+        let mut due = self.flights.iter().filter(|flight| flight.due <= self.now);
+        due.any(|flight| matches!(&flight.leg, Leg::Back(Told::LinkSet(..))))
+    }
+
     /// The kernel loses a link.
     pub(super) fn lose_link(&mut self, id: EniId) {
         self.linked.remove(&id);
@@ -187,7 +209,13 @@ impl World {
 
     /// What the daemon is told of where its ENIs are.
     fn witness(&mut self, told: &Told) {
-        let (Told::Instance(Ok(enis)), Some(state)) = (told, &self.state) else { return };
+        if let Told::Assigned { result: Ok(came), .. } = told {
+            // Told by the cloud as ours, perhaps of old.
+            self.memory.sightings.retain(|(_, block), _| !came.contains(block));
+        }
+        let Told::Instance(Ok(enis)) = told else { return };
+        self.remember_told(enis);
+        let Some(state) = &self.state else { return };
         for (_, port) in state.pool.ports() {
             let listed = |eni: &cloud::Eni| eni.id == port.id && eni.status == EniStatus::InUse;
             let misses = self.misses.entry(port.id.clone()).or_default();
@@ -224,6 +252,29 @@ fn ask_cloud(cloud: &mut Simulation, ask: Ask) -> Told {
             }
             Told::Unassigned { port, blocks, result: result.map_err(CallError::from) }
         }
+    }
+}
+
+/// Whether `degradation` forbids an effect.
+fn is_left_undone(degradation: Degradation, effect: &Effect) -> bool {
+    let Effect::Ask(ask) = effect else { return false };
+    let gives_back = match ask {
+        Ask::Eni(_, Call::Change(_, change)) => !matches!(change, Change::Attach(_)),
+        ask => matches!(ask, Ask::Unassign { .. } | Ask::Tagged(_)),
+    };
+    !degradation.calls() || (gives_back && !degradation.releases())
+}
+
+/// The ENI that an effect changes.
+const fn changed(effect: &Effect) -> Option<&EniId> {
+    match effect {
+        Effect::Ask(Ask::Eni(_, Call::Change(_, change))) => Some(match change {
+            Change::Attach(request) => &request.eni,
+            Change::Detach(request) => &request.eni,
+            Change::Delete(id) => id,
+        }),
+        Effect::Ask(Ask::Assign { eni, .. } | Ask::Unassign { eni, .. }) => Some(eni),
+        _ => None,
     }
 }
 

@@ -63,6 +63,12 @@ pub enum Law {
     Durable,
     /// Convergence.
     Converges,
+    /// Blocked tags.
+    Excluded,
+    /// Degradation.
+    Degraded,
+    /// Frozen prefixes.
+    Frozen,
     /// Orphans.
     Orphans,
     /// Targets.
@@ -100,6 +106,11 @@ impl Law {
             Self::Witness => "nothing is given up on one sighting",
             Self::Durable => "what was written is there after a restart",
             Self::Converges => "without faults everything comes to rest in bounded calls",
+            Self::Excluded => "an ENI with a blocked tag gets no call that changes it",
+            Self::Degraded => {
+                "under l0 the cloud is not called, and under l1 nothing is given back"
+            }
+            Self::Frozen => "nothing of a frozen prefix is handed out",
             Self::Orphans => {
                 "every ENI of ours in the cloud is in a record, and every record has its ENI"
             }
@@ -134,6 +145,10 @@ impl World {
             live_enis.extend([allocation.eni.clone(), allocation.parent.clone()]);
             live_addresses.extend(allocation.addresses.iter());
         }
+        for ghost in self.memory.ghosts.values() {
+            live_enis.extend([ghost.eni.clone(), ghost.parent.clone()]);
+            live_addresses.extend(ghost.addresses.iter());
+        }
         self.cloud.live_enis = live_enis.into_iter().collect();
         self.cloud.live_addresses = live_addresses.into_iter().collect();
         let judged = self
@@ -150,8 +165,8 @@ impl World {
 
     fn one_owner(&self) -> Judgement {
         let mut owners = BTreeMap::new();
-        for (key, caller) in &self.callers {
-            let Some(allocation) = caller.lives_on() else { continue };
+        let live = self.callers.iter().filter_map(|(key, it)| Some((key, it.lives_on()?)));
+        for (key, allocation) in live {
             for address in allocation.addresses.iter() {
                 if let Some(other) = owners.insert(address, key) {
                     return Err((Law::OneOwner, format!("{address} belongs to {key} and {other}")));
@@ -181,18 +196,24 @@ impl World {
     }
 
     fn quotas(&self) -> Judgement {
-        let ours =
-            |eni: &&cloud::Eni| eni.tags.contains_key(TOKEN_TAG) && !self.touched.contains(&eni.id);
+        let ours = |eni: &&cloud::Eni| {
+            let known =
+                !self.touched.contains(&eni.id) && !self.memory.strays.contains_key(&eni.id);
+            eni.tags.contains_key(TOKEN_TAG) && known
+        };
         let (members, shared): (Vec<_>, Vec<_>) =
             self.cloud.enis.values().filter(ours).partition(|eni| is_member(eni));
         let limits = &self.setup.limits;
-        let configured = self.setup.options.config.max_enis;
-        let most = configured.map_or(usize::MAX, |max| usize::try_from(max.get()).unwrap_or(1));
-        let most = most.min(limits.enis - 1);
-        if shared.len() > most {
+        let config = &self.setup.options.config;
+        let small = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+        let most = config.max_enis.map_or(usize::MAX, |max| small(max.get()));
+        let adapters = u32::try_from(limits.enis).unwrap_or(u32::MAX);
+        let most = most.min(small(config.eni_capacity.adapters(adapters)));
+        let most = most.max(self.memory.kept);
+        if shared.len() > most && !self.memory.lost {
             return Err((Law::Quota, format!("{} ENIs beside the primary one", shared.len())));
         }
-        if members.len() > limits.members {
+        if members.len() > limits.members && !self.memory.lost {
             return Err((Law::Quota, format!("{} members", members.len())));
         }
         let places = |eni: &&cloud::Eni| {
@@ -257,6 +278,12 @@ impl World {
     }
 
     fn witnesses(&self) -> Judgement {
+        if let Some(what) = self.taken_in_early() {
+            return Err((Law::Witness, what));
+        }
+        if let Some(what) = self.lost_stray() {
+            return Err((Law::Live, what));
+        }
         let Some(state) = &self.state else { return Ok(()) };
         for (_, port) in state.pool.ports() {
             let misses = self.misses.get(&port.id).copied().unwrap_or(0);
@@ -272,7 +299,8 @@ impl World {
         let judged = self
             .serves(allocation)
             .and_then(|()| self.is_whole(allocation))
-            .and_then(|()| self.has_rested(allocation));
+            .and_then(|()| self.has_rested(allocation))
+            .and_then(|()| self.is_thawed(allocation));
         if let Err((law, what)) = judged {
             self.breach(law, what);
         }
@@ -304,6 +332,11 @@ impl World {
             return Ok(());
         }
         Err((Law::Pair, format!("{} on a node of {stack}", allocation.addresses)))
+    }
+
+    fn is_thawed(&self, allocation: &Allocation) -> Judgement {
+        let frozen = allocation.addresses.iter().find(|a| self.is_frozen(allocation, *a));
+        frozen.map_or(Ok(()), |frozen| Err((Law::Frozen, frozen.to_string())))
     }
 
     fn has_rested(&self, allocation: &Allocation) -> Judgement {

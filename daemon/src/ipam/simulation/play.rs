@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use controlplane::Random;
+use ipnetwork::IpNetwork;
 use model::{EniId, InstanceId, VSwitchId};
 
 use super::laws::Broken;
 use super::schedule::{Entry, Move, generate};
 use super::setup::{INSTANCE, Setup};
 use super::trace::Trace;
+use super::whole::{WHOLE, mix_in};
 use super::world::World;
 
 /// What came of one schedule.
@@ -40,8 +42,12 @@ pub fn replay(seed: u64) -> Played {
 pub(super) fn plan(seed: u64) -> (Setup, Vec<Entry>) {
     // Neighbouring seeds are to have nothing in common.
     let mut random = Random::new(Random::new(seed).next());
-    let setup = Setup::new(&mut random);
-    let entries = generate(&mut random);
+    let whole = seed >= WHOLE;
+    let setup = Setup::new(&mut random, whole);
+    let mut entries = generate(&mut random);
+    if whole {
+        mix_in(&mut random, &mut entries);
+    }
     (setup, entries)
 }
 
@@ -80,39 +86,40 @@ impl World {
         let seed = self.random.next();
         self.cloud.reseed(seed);
         self.trace.line(self.now, || entry.what.to_string());
-        match entry.what {
-            Move::Add { pod, member, wait } => self.add(pod, member, wait),
-            Move::Acknowledge(pod) => self.acknowledge(pod),
-            Move::Del(pod) => self.del(pod),
-            Move::Cancel(pod) => self.cancel(pod),
-            Move::Confirm(pod, wait) => self.confirm(pod, wait),
+        match &entry.what {
+            Move::Add { pod, member, wait } => self.add(*pod, *member, *wait),
+            Move::Acknowledge(pod) => self.acknowledge(*pod),
+            Move::Del(pod) => self.del(*pod),
+            Move::Cancel(pod) => self.cancel(*pod),
+            Move::Confirm(pod, wait) => self.confirm(*pod, *wait),
             Move::Unplug(n) => {
-                if let Some(id) = nth(&self.linked, n) {
+                if let Some(id) = nth(&self.linked, *n) {
                     self.unplugged.insert(id.clone());
                     self.lose_link(id);
                 }
             }
             Move::Plug => self.unplugged.clear(),
-            Move::Kill(pause) => self.kill(pause),
-            Move::Restart(pause) => self.stop(pause),
+            Move::Kill(pause) => self.kill(*pause),
+            Move::Restart(pause) => self.stop(*pause),
             Move::Reboot => self.reboot(),
-            Move::Suspend(time) => self.sleep(time),
-            Move::DiskFull(time) => self.disk_full_until = self.now + time,
-            Move::Throttle(time) => self.throttled_until = self.now + time,
-            Move::Silence(time) => self.silent_until = self.now + time,
+            Move::Suspend(time) => self.sleep(*time),
+            Move::DiskFull(time) => self.disk_full_until = self.now + *time,
+            Move::Throttle(time) => self.throttled_until = self.now + *time,
+            Move::Silence(time) => self.silent_until = self.now + *time,
             Move::Empty(n) => {
-                if let Some(vswitch) = nth(self.cloud.vswitches.keys(), n)
+                if let Some(vswitch) = nth(self.cloud.vswitches.keys(), *n)
                     .and_then(|id: VSwitchId| self.cloud.vswitches.get_mut(&id))
                 {
                     vswitch.available = 0;
                 }
             }
             Move::Fill(n) => {
-                if let Some(id) = nth(self.cloud.vswitches.keys(), n) {
+                if let Some(id) = nth(self.cloud.vswitches.keys(), *n) {
                     self.fill(&id);
                 }
             }
-            _ => self.make_user(&entry.what),
+            Move::Extra(extra) => self.make_extra(extra),
+            what => self.make_user(what),
         }
         self.watch_links();
     }
@@ -126,8 +133,10 @@ impl World {
                 self.foreign.extend(made);
             }
             Move::UserAssigns(n) => {
-                let planted = nth(&ours, *n).and_then(|id| self.cloud.user_assigns(&id));
-                self.planted.extend(planted);
+                let Some(id) = nth(&ours, *n) else { return };
+                let Some(planted) = self.cloud.user_assigns(&id) else { return };
+                self.planted.insert(planted);
+                self.expect_sightings(&id, IpNetwork::from(planted));
             }
             Move::UserTakes(n, address) => {
                 let taken = nth(&ours, *n).and_then(|id| self.cloud.user_takes(&id, *address));
@@ -147,7 +156,7 @@ impl World {
 }
 
 /// The `n`th of them, counted round and round.
-fn nth<'a, T: Clone + 'a>(
+pub(super) fn nth<'a, T: Clone + 'a>(
     from: impl IntoIterator<Item = &'a T, IntoIter: ExactSizeIterator>,
     n: usize,
 ) -> Option<T> {

@@ -32,6 +32,10 @@ impl World {
         self.run_to(self.now + MINUTE * 6);
         self.bury_the_dead();
         self.run_to(self.now + MINUTE * 5);
+        if self.setup.fixed.is_some() {
+            // What is in no record is seen twice with ten minutes between, and then goes.
+            self.run_to(self.now + MINUTE * 30);
+        }
         let calls = self.cloud.calls - before;
         if self.works() && calls > SETTLES_IN {
             self.breach(Law::Converges, format!("{calls} calls until all was at rest"));
@@ -55,6 +59,7 @@ impl World {
         self.throttled_until = Duration::ZERO;
         self.silent_until = Duration::ZERO;
         self.unplugged.clear();
+        self.end_extras();
         let ids: Vec<VSwitchId> = self.cloud.vswitches.keys().cloned().collect();
         for id in &ids {
             self.fill(id);
@@ -184,7 +189,8 @@ impl World {
     /// Idle addresses are as many as wanted, where the instance has room for them.
     fn targets(&mut self) {
         let Some(state) = &self.state else { return };
-        let (stack, settings) = (state.pool.settings().stack, state.pool.settings());
+        let settings = &self.setup.options.config;
+        let stack = settings.stack;
         let idle: u32 = state.pool.ports().map(|(_, port)| port.shelf.idle_pairs(stack)).sum();
         let ports = state.pool.ports().count();
         let room = u32::try_from(ports).unwrap_or(u32::MAX) < state.pool.max_enis();

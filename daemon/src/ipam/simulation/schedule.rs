@@ -6,6 +6,7 @@ use std::time::Duration;
 use controlplane::Random;
 
 use super::chance::{chance, pick, range};
+use super::whole::Extra;
 
 /// Where the time of a run begins: a machine is not booted at zero.
 pub(super) const START: Duration = Duration::from_secs(1000);
@@ -55,6 +56,8 @@ pub(super) enum Move {
     UserDetaches(usize),
     /// A user deletes one of our ENIs.
     UserDeletes(usize),
+    /// One of those that only some schedules have.
+    Extra(Extra),
 }
 
 /// One move, and when. `seed` is all chance from there to the next one, so that a schedule with one
@@ -170,6 +173,7 @@ impl fmt::Display for Move {
             Self::UserTakes(n, address) => write!(f, "USER takes address {address} of ENI {n}"),
             Self::UserDetaches(n) => write!(f, "USER detaches ENI {n}"),
             Self::UserDeletes(n) => write!(f, "USER deletes ENI {n}"),
+            Self::Extra(extra) => extra.fmt(f),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! What a run is made of before anything happens: configuration, instance, vSwitches, faults.
 
-use std::path::Path;
 use std::time::Duration;
 
 use controlplane::simulation::{Faults, Limits};
@@ -8,7 +7,7 @@ use controlplane::{Allocation as Kept, Attachment, PodNetworking, Random};
 use model::{Capacity, InstanceId, SelectionPolicy, VSwitchId, ZoneId};
 
 use super::chance::{chance, pick, range};
-use crate::config::Config;
+use super::whole::{Fixed, parse};
 use crate::ipam::{Node, Options};
 use crate::metrics::Metrics;
 
@@ -33,6 +32,8 @@ pub(super) struct Setup {
     pub(super) latency: Latency,
     /// Kernel calls that fail, in percent.
     pub(super) kernel_fails: u64,
+    /// What other configurations are made from, in schedules that have them.
+    pub(super) fixed: Option<Fixed>,
 }
 
 /// How long calls take.
@@ -54,8 +55,8 @@ impl Latency {
 }
 
 impl Setup {
-    /// What `random` says. A configuration that the parser refuses is a fault of this file.
-    pub(super) fn new(random: &mut Random) -> Self {
+    /// What `random` says.
+    pub(super) fn new(random: &mut Random, whole: bool) -> Self {
         let stack = pick(random, &["ipv4", "dual", "ipv6"]);
         let per_eni = range(random, 3, 10);
         let enis = range(random, 2, 5);
@@ -68,8 +69,14 @@ impl Setup {
             .map(|name| ((*name).to_owned(), pick(random, &[3, 8, 40, 1000, 1000])))
             .collect();
         let conf = conf(random, stack, trunking, &vswitches);
-        let (config, _remarks) = Config::parse(&conf, Path::new("eni_conf"))
-            .expect("the simulation makes configurations that are right");
+        let fixed = whole.then(|| Fixed {
+            stack,
+            trunking,
+            prefixes: chance(random, 50),
+            vswitches: vswitches.iter().map(|(id, _)| id.clone()).collect(),
+        });
+        let conf = fixed.as_ref().map_or(conf, |fixed| fixed.conf(random));
+        let config = parse(&conf);
         let capacity = capacity(enis, per_eni, if trunking { members } else { 0 });
         let (node, web) = (node(capacity), pod_networking(&vswitches));
         let options = Options {
@@ -95,6 +102,7 @@ impl Setup {
                 slow_most: pick(random, &[8_000, 8_000, 60_000]),
             },
             kernel_fails: pick(random, &[0, 0, 5, 20]),
+            fixed,
         }
     }
 }
@@ -117,12 +125,12 @@ fn conf(random: &mut Random, stack: &str, trunking: bool, vswitches: &[(String, 
 fn later_keys(random: &mut Random, max: u64) -> String {
     let mut keys = String::new();
     if chance(random, 30) {
-        keys.push_str(&format!(r#""ip_warm_up_size": {}, "#, range(random, 0, max)));
+        keys.extend([format!(r#""ip_warm_up_size": {}, "#, range(random, 0, max))]);
     }
     if chance(random, 30) {
         let batch = range(random, 1, 5);
         keys.push_str(r#""idle_ip_reclaim_after": "1m", "idle_ip_reclaim_interval": "30s", "#);
-        keys.push_str(&format!(r#""idle_ip_reclaim_batch_size": {batch}, "#));
+        keys.extend([format!(r#""idle_ip_reclaim_batch_size": {batch}, "#)]);
     }
     if chance(random, 30) {
         keys.push_str(r#""min_eni": 1, "#);

@@ -17,6 +17,7 @@ use super::laws::{Broken, Law};
 use super::schedule::START;
 use super::setup::Setup;
 use super::trace::Trace;
+use super::whole::Memory;
 use crate::ipam::event::{Event, Outcome, Ticket};
 use crate::ipam::state::State;
 
@@ -65,6 +66,8 @@ pub(super) struct World {
     pub(super) foreign: BTreeSet<EniId>,
     /// How often in a row the cloud has not listed an ENI, as far as the daemon was told.
     pub(super) misses: BTreeMap<EniId, u32>,
+    /// What the laws remember of moves that only some schedules have.
+    pub(super) memory: Memory,
     pub(super) tickets: Ticket,
     pub(super) steps: u64,
     pub(super) trace: Trace,
@@ -106,6 +109,7 @@ impl World {
             planted: BTreeSet::new(),
             foreign: BTreeSet::new(),
             misses: BTreeMap::new(),
+            memory: Memory::default(),
             tickets: 0,
             steps: 0,
             trace,
@@ -150,6 +154,7 @@ impl World {
     /// One step of the daemon.
     pub(super) fn step(&mut self, event: Event) {
         let now = self.clock();
+        self.remember_frozen();
         let Some(state) = &mut self.state else { return };
         self.steps += 1;
         let stepped = catch_unwind(AssertUnwindSafe(|| state.step(event, now)));
@@ -205,6 +210,9 @@ impl World {
         self.linked.clear();
         self.gone.clear();
         self.misses.clear();
+        self.memory.degraded_at = Duration::ZERO;
+        self.memory.excluded.clear();
+        self.memory.sightings.clear();
         self.questions.clear();
         self.recall_callers();
     }
@@ -286,7 +294,8 @@ impl World {
             self.start();
         }
         let due = |at: &Duration| *at <= self.now;
-        if let Some(index) = self.gone.iter().position(|(at, _)| due(at)) {
+        let told_first = self.is_link_told();
+        if let Some(index) = self.gone.iter().position(|(at, _)| due(at) && !told_first) {
             let (_, eni) = self.gone.swap_remove(index);
             self.step(Event::LinkGone(eni));
         }

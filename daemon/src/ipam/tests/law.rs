@@ -1,6 +1,6 @@
 //! Laws, whatever happens and in whatever order.
 
-use crate::ipam::simulation::{play, regressions, replay};
+use crate::ipam::simulation::{WHOLE, play, regressions, replay};
 
 /// Fails with all that happened.
 fn holds(seed: u64) {
@@ -16,7 +16,7 @@ fn holds(seed: u64) {
 
 #[test]
 fn every_law_holds_for_a_hundred_seeds() {
-    (0..100).for_each(holds);
+    (0..50).chain(WHOLE..WHOLE + 50).for_each(holds);
 }
 
 #[test]

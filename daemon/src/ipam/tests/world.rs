@@ -309,6 +309,7 @@ impl World {
                 Told::Audited(Ok(in_use))
             }
             Effect::Bury(addresses) => Told::Buried(addresses, Ok(())),
+            Effect::Rewritten(tried) => Told::Rewritten(tried),
             Effect::Released(..) => return None,
         })
     }
