@@ -83,6 +83,7 @@ pub struct Fleet<T> {
     lives: BTreeMap<ClientToken, Life<T>>,
     random: Random,
     unsaved: Vec<ClientToken>,
+    forgotten: Vec<ClientToken>,
 }
 
 #[derive(Debug, Clone)]
@@ -134,7 +135,13 @@ impl<T: Clone> Fleet<T> {
     pub fn new(settings: FleetSettings, records: Vec<Eni<T>>, seed: u64, now: Duration) -> Self {
         let life = |record| Life { record, view: View::recovered(now) };
         let lives = records.into_iter().map(|r| (r.token.clone(), life(r))).collect();
-        Self { settings, lives, random: Random::new(seed), unsaved: Vec::new() }
+        Self {
+            settings,
+            lives,
+            random: Random::new(seed),
+            unsaved: Vec::new(),
+            forgotten: Vec::new(),
+        }
     }
 
     /// From now on.
@@ -184,6 +191,13 @@ impl<T: Clone> Fleet<T> {
         }
     }
 
+    /// Forgets an ENI that is not ours any more: nothing is done to it.
+    pub fn forget(&mut self, token: &ClientToken) {
+        if self.lives.remove(token).is_some() {
+            self.forgotten.push(token.clone());
+        }
+    }
+
     /// When [`advance`](Self::advance) has something to do without any event.
     pub fn wake(&self, now: Duration) -> Option<Duration> {
         let settings = &self.settings;
@@ -207,6 +221,10 @@ impl<T: Clone> Fleet<T> {
         }
         for ids in looks.chunks(Call::DESCRIBE_AT_MOST) {
             steps.calls.push(Call::Describe(ids.to_vec()));
+        }
+        for token in std::mem::take(&mut self.forgotten) {
+            steps.removes.push(token.clone());
+            steps.notices.push(Notice::Gone(token));
         }
         let unsaved = std::mem::take(&mut self.unsaved);
         let saved = self.lives.iter().filter(|(token, _)| unsaved.contains(token));

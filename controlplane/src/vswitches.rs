@@ -128,6 +128,12 @@ impl VSwitches {
         self.known.get(id)?.here()
     }
 
+    /// Whether its first description is on its way, and nothing speaks against it.
+    pub fn is_awaited(&self, id: &VSwitchId) -> bool {
+        let known = self.known.get(id);
+        known.is_some_and(|it| matches!(it.found, Found::NotAsked) && it.trouble.is_none())
+    }
+
     /// Those that are to be described now; their answers must come.
     pub fn due(&mut self, now: Duration) -> Vec<VSwitchId> {
         let due = |known: &Known| known.is_looked_for() && known.not_before <= now;

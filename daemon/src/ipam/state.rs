@@ -153,7 +153,7 @@ impl State {
             Event::Confirm { ticket, key, deadline } => {
                 self.confirm(ticket, key, deadline, now, out);
             }
-            Event::Reconfigure(options) => self.reconfigure(&options),
+            Event::Reconfigure(options) => self.reconfigure(&options, now),
             Event::LinkGone(eni) => self.pool.link_gone(&eni, now, out),
             Event::Told { begun, told } => self.told(told, begun, now, out),
             Event::Unwritten { begun, effects, error } => {
@@ -174,7 +174,7 @@ impl State {
     }
 
     /// Who waits is planned anew by the rest of this step.
-    fn reconfigure(&mut self, options: &Options) {
+    fn reconfigure(&mut self, options: &Options, now: Duration) {
         let settings = settings(options, self.pool.settings().boot_id.clone());
         let members = member_settings(options, &settings);
         let pod_networkings = options.pod_networkings.clone();
@@ -182,6 +182,8 @@ impl State {
         self.vswitches.watch_only(&watched(options, &settings));
         self.orphans.reconfigure(orphan_settings(options, &settings));
         self.pool.reconfigure(settings);
+        // Tags that give ENIs to others are in the cloud.
+        self.pool.look_at(now);
     }
 
     fn allocate(
@@ -331,6 +333,7 @@ fn settings(options: &Options, boot_id: String) -> Settings {
         policy: config.vswitch_policy,
         eni_policy: config.eni_policy,
         security_groups: config.security_groups.clone(),
+        own_tags: own_tags(options),
         tags,
         tag_rules: tag_rules(config),
         resource_group: config.resource_group.clone(),
@@ -350,6 +353,16 @@ fn watched(options: &Options, settings: &Settings) -> BTreeSet<VSwitchId> {
 fn tag_rules(config: &Config) -> TagRules {
     let blocked = config.tag_block_list.iter().cloned().map(|(key, value)| Tag { key, value });
     TagRules { filter: config.tag_filter.clone(), blocked: blocked.collect() }
+}
+
+/// What says that an ENI is this node's daemon's.
+fn own_tags(options: &Options) -> BTreeMap<String, String> {
+    let tag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    BTreeMap::from([
+        tag(CREATOR_TAG, DAEMON),
+        tag(CLUSTER_TAG, options.node.instance.as_str()),
+        tag(NODE_TAG, &options.node.name),
+    ])
 }
 
 /// A node that stands alone is its own cluster, and its daemon its own control plane.

@@ -54,6 +54,7 @@ impl Port {
             (Some(tag), None) => {
                 tracing::warn!(eni = %self.id, %tag, pods = self.shelf.used(), "an ENI of ours carries a tag of eni_tag_block_list; it is left alone, and its pods keep their addresses");
                 self.retired = Some(Retired::Excluded);
+                self.asking.queued.clear();
             }
             (None, Some(Retired::Excluded)) => {
                 tracing::info!(eni = %self.id, "an ENI carries no tag of eni_tag_block_list any more; it serves again");

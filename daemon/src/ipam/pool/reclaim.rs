@@ -38,7 +38,9 @@ impl Pool {
     pub(crate) fn reclaim(&mut self, now: Duration) {
         let Some(due) = self.reclaim_due().filter(|due| *due <= now) else { return };
         let Some(rule) = self.settings.reclaim else { return };
-        let left = self.idle().saturating_sub(rule.batch.get());
+        // From where the last batch was to lead: a prefix goes only as a whole, after several.
+        let from = self.reclaim.goal.unwrap_or(u32::MAX).min(self.idle());
+        let left = from.saturating_sub(rule.batch.get());
         self.reclaim.goal = Some(left.max(self.settings.idle.min()));
         let percent = 100 + self.random.below(rule.jitter_percent.saturating_add(1));
         let pause = rule.interval.saturating_mul(percent) / 100;

@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) eni_policy: EniPolicy,
     pub(crate) security_groups: Vec<SecurityGroupId>,
     pub(crate) tags: BTreeMap<String, String>,
+    /// Those of them that say that an ENI is this node's; the user's come and go.
+    pub(crate) own_tags: BTreeMap<String, String>,
     pub(crate) tag_rules: TagRules,
     pub(crate) resource_group: Option<String>,
     pub(crate) source_dest_check: bool,

@@ -40,13 +40,11 @@ impl Pool {
         let mut surplus = self.idle().saturating_sub(self.idle_limit());
         let leaving: u32 = self.ports.values().map(|port| port.leaving(self.settings.stack)).sum();
         surplus = surplus.saturating_sub(leaving);
+        let enough = self.idle() >= self.settings.idle.min();
         let mut spare_enis = self.kept_enis().saturating_sub(self.settings.min_enis);
         let mut spare_prefixes = self.spare_prefixes(Family::V4);
         let mut spare_v6_prefixes = self.spare_prefixes(Family::V6);
         for token in self.emptiest_first(now) {
-            if surplus == 0 {
-                return;
-            }
             let Some(port) = self.ports.get(&token) else { continue };
             let held = port.shelf.idle_pairs(self.settings.stack);
             let prefixes = (port.shelf.prefixes(Family::V4), port.shelf.prefixes(Family::V6));
@@ -67,6 +65,11 @@ impl Pool {
                 (surplus, spare_prefixes) = (surplus - idle, spare_prefixes - 1);
                 Surplus::Prefix(prefix)
             } else {
+                let unpaired = port.unpaired(self.settings.stack);
+                if enough && !unpaired.is_empty() {
+                    self.check(token, Surplus::Addresses(unpaired), out);
+                    continue;
+                }
                 let addresses = port.spare(self.settings.stack, surplus.min(UNASSIGN_AT_MOST));
                 let families = Family::all(self.settings.stack).count().max(1);
                 let pairs = u32::try_from(addresses.len() / families).unwrap_or(u32::MAX);
@@ -76,14 +79,19 @@ impl Pool {
                 }
                 Surplus::Addresses(addresses)
             };
-            let Some(port) = self.ports.get_mut(&token) else { continue };
-            let addresses = port.all_of(&given);
-            let eni = (given == Surplus::Eni).then(|| port.id.clone());
-            port.asking.intent = Some(Intent::Check(given));
-            port.asking.busy = true;
-            out.effects.push(Effect::Witness { port: token, eni, addresses });
+            self.check(token, given, out);
         }
         self.freeze(surplus, now);
+    }
+
+    /// Has the kernel asked who uses what is to go.
+    fn check(&mut self, token: ClientToken, given: Surplus, out: &mut Outcome) {
+        let Some(port) = self.ports.get_mut(&token) else { return };
+        let addresses = port.all_of(&given);
+        let eni = (given == Surplus::Eni).then(|| port.id.clone());
+        port.asking.intent = Some(Intent::Check(given));
+        port.asking.busy = true;
+        out.effects.push(Effect::Witness { port: token, eni, addresses });
     }
 
     /// So many prefixes of a family may go.
@@ -212,6 +220,8 @@ impl Pool {
             return self.rest_in_use(&in_use, now, out);
         }
         match given {
+            // Somebody else's by now.
+            _ if port.retired.is_some() => {}
             Surplus::Eni if port.could_go() && !port.doubt && self.waiters.is_empty() => {
                 self.close(token, out);
             }
@@ -380,6 +390,21 @@ impl Port {
     fn spare_prefix(&self, surplus: u32) -> Option<(Ipv4Network, u32)> {
         let spare = self.shelf.spare_prefixes().into_iter();
         spare.filter(|(_, idle)| *idle <= surplus).min_by_key(|(prefix, idle)| (*idle, prefix.ip()))
+    }
+
+    /// Single addresses of one family that have no partner of the other: a cut-off call left them.
+    fn unpaired(&self, stack: model::IpStack) -> Vec<IpAddr> {
+        let pairs = self.shelf.idle_pairs(stack);
+        for family in Family::all(stack) {
+            let alone = self.shelf.available(family).saturating_sub(pairs).min(UNASSIGN_AT_MOST);
+            let most = usize::try_from(alone).unwrap_or(0);
+            let addresses: Vec<IpAddr> =
+                self.shelf.releasable(family).into_iter().take(most).collect();
+            if !addresses.is_empty() {
+                return addresses;
+            }
+        }
+        Vec::new()
     }
 
     /// At most so many whole pairs that can be given back.

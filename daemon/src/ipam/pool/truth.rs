@@ -22,7 +22,9 @@ const CALM: Duration = Duration::from_hours(6);
 /// An ENI that was not found is looked for again after this.
 pub(super) const MISSING: Duration = Duration::from_secs(3);
 /// A vSwitch that must be known before an ENI can be taken over is waited for.
-const AGAIN: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(1);
+/// One that cannot be described is looked for again after this.
+const AGAIN: Duration = Duration::from_mins(5);
 /// A read that failed is repeated.
 const RETRY: Pace = Pace::doubling(Duration::from_secs(1), Duration::from_secs(25)).with_jitter(50);
 
@@ -191,7 +193,9 @@ impl Pool {
         let lost = self.ports.iter().filter(|(_, port)| port.lost && empty(port));
         let lost: Vec<ClientToken> = lost.map(|(token, _)| token.clone()).collect();
         for token in lost {
-            self.fleet.release(&token);
+            // What is somebody else's by its tags is not ours to delete.
+            let excluded = self.ports.get(&token).is_some_and(|port| port.retired.is_some());
+            if excluded { self.fleet.forget(&token) } else { self.fleet.release(&token) }
         }
     }
 
@@ -234,7 +238,7 @@ impl Pool {
         let trunks = |e: &Eni<Uplink>| e.spec.kind == Kind::Trunk && e.goal == Goal::Bound;
         let trunk =
             self.settings.trunking && eni.kind == EniKind::Trunk && !self.fleet.iter().any(trunks);
-        let mut tags = self.settings.tags.iter();
+        let mut tags = self.settings.own_tags.iter();
         trunk || tags.all(|(key, value)| eni.tags.get(key) == Some(value))
     }
 
@@ -257,8 +261,10 @@ impl Pool {
         }
         vswitches.watch([&eni.vswitch]);
         let Some(vswitch) = vswitches.get(&eni.vswitch).cloned() else {
-            self.truth.want(now + AGAIN);
-            return true;
+            // Who cannot be described is somebody's we know nothing of.
+            let awaited = vswitches.is_awaited(&eni.vswitch);
+            self.truth.want(now + if awaited { SOON } else { AGAIN });
+            return awaited;
         };
         let (Ok(gateway), Ok(number)) = (self.gateway(&vswitch), self.free_number()) else {
             return false;

@@ -159,3 +159,47 @@ fn a_frozen_prefix_serves_again_before_the_cloud_is_asked_for_more() {
     }
     assert_eq!(world.cloud.calls, calls);
 }
+
+#[test]
+fn a_frozen_prefix_whose_pod_stays_serves_again_though_nobody_waits() {
+    let mut world = World::new(1, &conf("ipv4", r#""max_pool_size": 0,"#), ROOMY);
+    add(&mut world, 0..33);
+    for n in 0..32 {
+        if n % 3 != 0 {
+            world.del(n);
+        }
+    }
+    world.settle_with_faults(60);
+    assert!(world.state.pool.ports().any(|(_, port)| port.shelf.thaws_at().is_some()));
+    // `pass` fails when a step leaves work for the same moment.
+    world.settle();
+    world.settle();
+}
+
+#[test]
+fn the_prefixes_of_an_idle_node_stay_and_the_cloud_is_left_alone() {
+    let mut world = World::new(1, &conf("ipv4", r#""ipv4_prefix_count": 2,"#), ROOMY);
+    world.settle();
+    world.settle();
+    let calls = world.cloud.calls;
+    world.settle_with_faults(3600);
+    assert_eq!(v4_prefixes(&world), 2);
+    assert!(world.cloud.calls - calls <= 4, "{} calls in an idle hour", world.cloud.calls - calls);
+}
+
+#[test]
+fn idle_prefixes_are_reclaimed_though_a_batch_is_smaller_than_one() {
+    let more =
+        r#""max_pool_size": 60, "idle_ip_reclaim_after": "10m", "idle_ip_reclaim_interval": "5m","#;
+    let mut world = World::new(1, &conf("ipv4", more), ROOMY);
+    add(&mut world, 0..40);
+    (0..39).for_each(|n| world.del(n));
+    world.settle_with_faults(60);
+    assert_eq!(v4_prefixes(&world), 3);
+    world.settle_with_faults(7200);
+    assert_eq!(
+        v4_prefixes(&world),
+        1,
+        "the pod that is left has an address of one, or the primary"
+    );
+}

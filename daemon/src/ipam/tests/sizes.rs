@@ -239,3 +239,46 @@ fn an_attached_eni_of_a_blocked_tag_is_not_taken_over_and_counts_against_the_quo
     assert_eq!(world.state.pool.max_enis(), 2);
     assert!(world.cloud.enis.contains_key(&id));
 }
+
+#[test]
+fn a_pool_below_its_minimum_is_filled_again_after_a_refusal_though_nobody_waits() {
+    let mut world =
+        World::new(1, r#""min_pool_size": 5, "max_pool_size": 5,"#, &[("vsw-a", 0), ("vsw-b", 0)]);
+    world.settle_with_faults(30);
+    assert_eq!(enis(&world), 0);
+    world.cloud.vswitches.values_mut().for_each(|vswitch| vswitch.available = 100);
+    world.settle();
+    assert_eq!(idle(&world), 5);
+}
+
+#[test]
+fn an_eni_that_becomes_somebody_else_s_while_the_kernel_is_asked_is_not_given_back() {
+    let mut world = World::new(1, r#""max_pool_size": 20,"#, ROOMY);
+    add(&mut world, 0..3);
+    let id = world.allocation(0).unwrap().eni.clone();
+    let tags = &mut world.cloud.enis.get_mut(&id).unwrap().tags;
+    tags.insert("terway.alibabacloud.com/excluded".to_owned(), "true".to_owned());
+    world.reconfigure(super::world::options(r#""max_pool_size": 0,"#));
+    (0..3).for_each(|n| world.del(n));
+    world.settle();
+    assert!(world.cloud.enis.contains_key(&id));
+    // Its owner takes it away: we only forget it.
+    world.cloud.enis.get_mut(&id).unwrap().status = cloud::EniStatus::Available;
+    world.cloud.enis.get_mut(&id).unwrap().instance = None;
+    world.reconfigure(super::world::options(r#""max_pool_size": 1,"#));
+    world.settle();
+    world.settle();
+    assert!(world.cloud.enis.contains_key(&id), "it was deleted though it is not ours");
+}
+
+#[test]
+fn an_eni_of_ours_is_known_also_when_eni_tags_have_changed() {
+    let mut world = World::new(1, r#""max_pool_size": 10,"#, ROOMY);
+    add(&mut world, 0..3);
+    let id = world.allocation(0).unwrap().eni.clone();
+    world.lose_checkpoint();
+    world
+        .reconfigure(super::world::options(r#""max_pool_size": 10, "eni_tags": {"team": "net"},"#));
+    world.settle();
+    assert!(world.state.pool.ports().any(|(_, port): (_, &Port)| port.id == id));
+}
