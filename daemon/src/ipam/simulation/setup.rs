@@ -1,6 +1,5 @@
 //! What a run is made of before anything happens: configuration, instance, vSwitches, faults.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use controlplane::simulation::{Faults, Limits};
