@@ -70,6 +70,8 @@ async fn metadata_that_lies_takes_nothing_from_anybody_at_start_or_while_running
         daemon = lab.spawn_daemon(NODE, &settings).await.unwrap();
         daemon.wait_ready().await.unwrap_or_else(|error| panic!("{lie}: {error:#}"));
         until("the cloud is read", || async { reads(&lab) > asked }).await;
+        // Its answer has come, too.
+        lab.wait_filled(NODE).await.unwrap();
         holds(&lab, lie, &pods, &whole).await;
         assert_eq!(shown(&lab, NODE, "/pool/used").await, 2, "{lie}");
         assert_eq!(shown(&lab, NODE, "/pool/members").await, 1, "{lie}");
