@@ -172,7 +172,6 @@ impl<T: Clone> Fleet<T> {
         self.lives.insert(life.record.token.clone(), life);
     }
 
-    /// Adopts an ENI that is attached already.
     /// Lets an ENI go: it is detached and deleted, whatever has become of it. Again is fine.
     pub fn release(&mut self, token: &ClientToken) {
         let Some(life) = self.lives.get_mut(token) else { return };

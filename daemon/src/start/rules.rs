@@ -30,6 +30,11 @@ pub(super) struct Rules {
 }
 
 impl Rules {
+    /// For the file of `directory`.
+    pub(super) fn of(directory: Option<&Path>, zone: ZoneId, kind: InstanceType) -> Self {
+        Self { path: directory.unwrap_or(Path::new("")).join("eni_conf"), zone, kind }
+    }
+
     /// The error names key, value and rule. What the cloud does not answer passes, with a warning.
     pub(super) async fn check(&self, config: &Config, cloud: &impl Ecs) -> Result<(), ConfigError> {
         self.stack(config.stack)?;
@@ -105,13 +110,6 @@ fn too_small(id: &str, block: IpNetwork, bits: u8) -> String {
     format!(
         "{id:?} has the block {block}, which holds no prefix /{bits}, and enable_ip_prefix asks for those"
     )
-}
-
-impl Rules {
-    /// For the file of `directory`.
-    pub(super) fn of(directory: Option<&Path>, zone: ZoneId, kind: InstanceType) -> Self {
-        Self { path: directory.unwrap_or(Path::new("")).join("eni_conf"), zone, kind }
-    }
 }
 
 #[cfg(test)]

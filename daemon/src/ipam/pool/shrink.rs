@@ -66,17 +66,15 @@ impl Pool {
                 Surplus::Prefix(prefix)
             } else {
                 let unpaired = port.unpaired(self.settings.stack);
-                if enough && !unpaired.is_empty() {
-                    self.check(token, Surplus::Addresses(unpaired), out);
-                    continue;
-                }
-                let addresses = port.spare(self.settings.stack, surplus.min(UNASSIGN_AT_MOST));
-                let families = Family::all(self.settings.stack).count().max(1);
-                let pairs = u32::try_from(addresses.len() / families).unwrap_or(u32::MAX);
-                surplus = surplus.saturating_sub(pairs);
+                let addresses = if enough && !unpaired.is_empty() {
+                    unpaired
+                } else {
+                    port.spare(self.settings.stack, surplus.min(UNASSIGN_AT_MOST))
+                };
                 if addresses.is_empty() {
                     continue;
                 }
+                surplus = surplus.saturating_sub(pairs(&addresses, self.settings.stack));
                 Surplus::Addresses(addresses)
             };
             self.check(token, given, out);
@@ -332,6 +330,13 @@ impl Pool {
     }
 }
 
+/// How many pods these addresses could serve.
+fn pairs(addresses: &[IpAddr], stack: model::IpStack) -> u32 {
+    let of = |family| addresses.iter().filter(|address| Family::of(**address) == family).count();
+    let pairs = Family::all(stack).map(of).min().unwrap_or(0);
+    u32::try_from(pairs).unwrap_or(u32::MAX)
+}
+
 /// Whether the ENI surely has all of them still: nothing was sent, or the first call was refused for
 /// good. With a pair the second call may be refused when the first has had its effect.
 fn kept(error: &CallError, addresses: &[IpAddr]) -> bool {
@@ -363,10 +368,7 @@ impl Port {
         match &self.asking.intent {
             Some(Intent::Check(Surplus::Eni)) => self.shelf.idle_pairs(stack),
             Some(Intent::Check(Surplus::Prefix(prefix))) => self.shelf.idle_of(*prefix),
-            Some(Intent::Check(Surplus::Addresses(addresses))) => {
-                let families = Family::all(stack).count().max(1);
-                u32::try_from(addresses.len() / families).unwrap_or(u32::MAX)
-            }
+            Some(Intent::Check(Surplus::Addresses(addresses))) => pairs(addresses, stack),
             _ => 0,
         }
     }
